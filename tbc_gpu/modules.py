@@ -1,0 +1,248 @@
+"""Tied block layers as modules: drop-in forms of `torch.nn.Conv2d` and `torch.nn.Linear`.
+
+Each stores its thin filter once. `blocks` must be named: a layer that forgot it would
+silently be a plain one.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+from torch import Tensor, nn
+
+from .functional import (
+    Pair,
+    as_int,
+    as_pair,
+    check_padding,
+    tied_block_conv2d,
+    tied_block_linear,
+)
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+class TiedBlockConv2d(nn.Module):
+    """Tied block convolution: TBC, Eq. (3), and with `groups` TGC, Eq. (4).
+
+    The signature is that of `torch.nn.Conv2d`, and `blocks`. Filters and bias are drawn as
+    `torch.nn.Conv2d` draws them, for the fan-in that a thin filter really has,
+    C_in/(G·B)·kH·kW.
+
+    Args:
+        in_channels: C_in, the channels of the input.
+        out_channels: C_out, the channels of the output.
+        kernel_size: size of the kernel, an int or a (kH, kW) pair.
+        stride: step of the kernel in pixels, an int or a pair.
+        padding: padding on each side in pixels, an int, a pair, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels, an int or a pair.
+        groups: G, the number of groups, which share nothing.
+        bias: whether to add one value per filter, shared like the filters.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+        blocks: B, the number of blocks in each group, which share one set of filters.
+
+    Shape:
+        - Input: (N, C_in, H, W) or (C_in, H, W).
+        - Output: (N, C_out, H_o, W_o) or (C_out, H_o, W_o).
+        - weight: (C_out/B, C_in/(G·B), kH, kW).
+        - bias: (C_out/B,).
+
+    Raises:
+        TypeError: if a size is not an int.
+        ValueError: if channels do not divide by groups·blocks, or a value is out of range.
+
+    Example:
+        >>> layer = TiedBlockConv2d(64, 128, 3, padding=1, blocks=4)
+        >>> layer(torch.zeros(2, 64, 8, 8)).shape
+        torch.Size([2, 128, 8, 8])
+        >>> layer.weight.shape
+        torch.Size([32, 16, 3, 3])
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        self.in_channels = as_int("in_channels", in_channels, 1)
+        self.out_channels = as_int("out_channels", out_channels, 1)
+        self.kernel_size = as_pair("kernel_size", kernel_size, 1)
+        self.stride = as_pair("stride", stride, 1)
+        self.padding = check_padding(padding, self.stride)
+        self.dilation = as_pair("dilation", dilation, 1)
+        self.groups = as_int("groups", groups, 1)
+        self.blocks = as_int("blocks", blocks, 1)
+        modes = ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes:
+            raise ValueError(f"`padding_mode` (={padding_mode!r}) must be one of {modes}")
+        self.padding_mode = padding_mode
+        parts = self.groups * self.blocks
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % parts:
+                raise ValueError(
+                    f"`{name}` (={channels}) must be divisible by "
+                    f"`groups`·`blocks` (={groups}·{blocks})"
+                )
+        shape = (out_channels // self.blocks, in_channels // parts, *self.kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw filters and bias anew, uniform in ±1/√fan_in as `torch.nn.Conv2d` does."""
+        _reset(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer to (N, C_in, H, W) or (C_in, H, W)."""
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._sides(), mode=self.padding_mode)
+            padding = 0
+        return tied_block_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            blocks=self.blocks,
+        )
+
+    def _sides(self) -> list[int]:
+        # F.pad counts from the last dimension: left, right, top, bottom.
+        if isinstance(self.padding, tuple):
+            vertical, horizontal = self.padding
+            return [horizontal, horizontal, vertical, vertical]
+        sides: list[int] = []
+        for k, d in zip(reversed(self.kernel_size), reversed(self.dilation), strict=True):
+            total = d * (k - 1) if self.padding == "same" else 0
+            sides += [total // 2, total - total // 2]
+        return sides
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the layer."""
+        shown = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "bias": self.bias is not None,
+            "padding_mode": self.padding_mode,
+        }
+        plain = {
+            "padding": (0, 0),
+            "dilation": (1, 1),
+            "groups": 1,
+            "bias": True,
+            "padding_mode": "zeros",
+        }
+        parts = [str(self.in_channels), str(self.out_channels), f"kernel_size={self.kernel_size}"]
+        parts += [f"{name}={value!r}" for name, value in shown.items() if plain.get(name) != value]
+        return ", ".join([*parts, f"blocks={self.blocks}"])
+
+
+class TiedBlockLinear(nn.Module):
+    """Tied block fully connected layer (TFC): one thin layer applied to every block of features.
+
+    The signature is that of `torch.nn.Linear`, and `blocks`.
+
+    Args:
+        in_features: features of the input.
+        out_features: features of the output.
+        bias: whether to add one, shared like the weight.
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+        blocks: B, the number of blocks, which share one weight.
+
+    Shape:
+        - Input: (…, in_features).
+        - Output: (…, out_features).
+        - weight: (out_features/B, in_features/B).
+        - bias: (out_features/B,).
+
+    Raises:
+        TypeError: if a size is not an int.
+        ValueError: if features do not divide by blocks, or a value is out of range.
+
+    Example:
+        >>> layer = TiedBlockLinear(256, 64, blocks=4)
+        >>> layer(torch.zeros(2, 7, 256)).shape
+        torch.Size([2, 7, 64])
+        >>> layer.weight.shape
+        torch.Size([16, 64])
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        self.in_features = as_int("in_features", in_features, 1)
+        self.out_features = as_int("out_features", out_features, 1)
+        self.blocks = as_int("blocks", blocks, 1)
+        for name, features in (("in_features", in_features), ("out_features", out_features)):
+            if features % self.blocks:
+                raise ValueError(
+                    f"`{name}` (={features}) must be divisible by `blocks` (={blocks})"
+                )
+        shape = (out_features // self.blocks, in_features // self.blocks)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew, uniform in ±1/√fan_in as `torch.nn.Linear` does."""
+        _reset(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer to (…, in_features)."""
+        return tied_block_linear(input, self.weight, self.bias, blocks=self.blocks)
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the layer."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}, blocks={self.blocks}"
+        )
+
+
+def _reset(weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+    # torch.nn's own rule, kaiming_uniform with a = √5, is uniform in ±1/√fan_in.
+    bound = 1 / math.sqrt(math.prod(weight.shape[1:]))
+    for parameter in (weight, bias):
+        if parameter is not None:
+            nn.init.uniform_(parameter, -bound, bound)

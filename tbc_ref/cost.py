@@ -1,0 +1,241 @@
+"""Parameters and multiply-accumulates (MACs) of every operator, as the paper's formulas.
+
+Each function bears the name of its operator: `cost.tied_block_conv(64, 64, 3, blocks=4)`.
+One MAC is one multiplication and one addition; the paper's "GFlops" are 10⁹ MACs. Biases are
+counted apart, as the paper leaves them out, and adding one is not counted as a MAC.
+"""
+
+from typing import NamedTuple
+
+from .geometry import Pair, as_int, as_pair
+
+
+class Cost(NamedTuple):
+    """What an operator stores, and what it computes for one image."""
+
+    weights: int  # stored weights
+    biases: int  # stored biases
+    macs: int  # multiply-accumulates for one image (for FC layers: one sample)
+
+    @property
+    def parameters(self) -> int:
+        """All that is stored: weights and biases."""
+        return self.weights + self.biases
+
+
+def standard_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Pair,
+    *,
+    output_size: int | Pair = 1,
+    bias: bool = False,
+) -> Cost:
+    """Cost of standard convolution (SC), Eq. (1): c_o · c_i · k · k weights.
+
+    Args:
+        in_channels: c_i.
+        out_channels: c_o.
+        kernel_size: k, an int or a (kH, kW) pair.
+        output_size: height and width of the output, in pixels.
+        bias: whether there is one, of c_o values.
+
+    Returns:
+        `Cost(weights, biases, macs)`; every weight meets every output position once.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one.
+
+    Example:
+        >>> standard_conv(64, 64, 3, output_size=56)
+        Cost(weights=36864, biases=0, macs=115605504)
+    """
+    c_i, c_o, k_h, k_w, positions, _ = _checked(in_channels, out_channels, kernel_size, output_size)
+    weights = c_o * c_i * k_h * k_w
+    return Cost(weights, c_o if bias else 0, macs=weights * positions)
+
+
+def group_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Pair,
+    *,
+    groups: int,
+    output_size: int | Pair = 1,
+    bias: bool = False,
+) -> Cost:
+    """Cost of group convolution (GC), Eq. (2): G · c_o/G · c_i/G · k · k weights.
+
+    Args:
+        in_channels: c_i.
+        out_channels: c_o.
+        kernel_size: k, an int or a (kH, kW) pair.
+        groups: G.
+        output_size: height and width of the output, in pixels.
+        bias: whether there is one, of c_o values.
+
+    Returns:
+        `Cost(weights, biases, macs)`; every weight meets every output position once.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or the channels do not divide by `groups`.
+
+    Example:
+        >>> group_conv(64, 64, 3, groups=4, output_size=56)
+        Cost(weights=9216, biases=0, macs=28901376)
+    """
+    c_i, c_o, k_h, k_w, positions, (G, _) = _checked(
+        in_channels, out_channels, kernel_size, output_size, groups=groups
+    )
+    weights = G * (c_o // G) * (c_i // G) * k_h * k_w
+    return Cost(weights, c_o if bias else 0, macs=weights * positions)
+
+
+def tied_block_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Pair,
+    *,
+    blocks: int,
+    output_size: int | Pair = 1,
+    bias: bool = False,
+) -> Cost:
+    """Cost of tied block convolution (TBC), Eq. (3): c_o/B · c_i/B · k · k weights.
+
+    Weights fall by B², MACs by B only: every weight is used B times, once in each block.
+
+    Args:
+        in_channels: c_i.
+        out_channels: c_o.
+        kernel_size: k, an int or a (kH, kW) pair.
+        blocks: B.
+        output_size: height and width of the output, in pixels.
+        bias: whether there is one, of c_o/B values.
+
+    Returns:
+        `Cost(weights, biases, macs)`.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or the channels do not divide by `blocks`.
+
+    Example:
+        >>> tied_block_conv(64, 64, 3, blocks=4, output_size=56)
+        Cost(weights=2304, biases=0, macs=28901376)
+    """
+    c_i, c_o, k_h, k_w, positions, (_, B) = _checked(
+        in_channels, out_channels, kernel_size, output_size, blocks=blocks
+    )
+    weights = (c_o // B) * (c_i // B) * k_h * k_w
+    return Cost(weights, c_o // B if bias else 0, macs=B * weights * positions)
+
+
+def tied_block_group_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Pair,
+    *,
+    groups: int,
+    blocks: int,
+    output_size: int | Pair = 1,
+    bias: bool = False,
+) -> Cost:
+    """Cost of tied block group convolution (TGC), Eq. (4): G · c_o/(G·B) · c_i/(G·B) · k · k weights.
+
+    Weights fall by G·B², MACs by G·B: every weight is used B times, once in each block.
+
+    Args:
+        in_channels: c_i.
+        out_channels: c_o.
+        kernel_size: k, an int or a (kH, kW) pair.
+        groups: G.
+        blocks: B, in each group.
+        output_size: height and width of the output, in pixels.
+        bias: whether there is one, of c_o/B values.
+
+    Returns:
+        `Cost(weights, biases, macs)`.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or the channels do not divide by G·B.
+
+    Example:
+        >>> tied_block_group_conv(64, 64, 3, groups=2, blocks=4, output_size=56)
+        Cost(weights=1152, biases=0, macs=14450688)
+    """
+    c_i, c_o, k_h, k_w, positions, (G, B) = _checked(
+        in_channels, out_channels, kernel_size, output_size, groups=groups, blocks=blocks
+    )
+    weights = G * (c_o // (G * B)) * (c_i // (G * B)) * k_h * k_w
+    return Cost(weights, c_o // B if bias else 0, macs=B * weights * positions)
+
+
+def linear(in_features: int, out_features: int, *, bias: bool = False) -> Cost:
+    """Cost of a fully connected layer (FC): SC of 1x1 filters on a 1x1 map.
+
+    Args:
+        in_features: c_i.
+        out_features: c_o.
+        bias: whether there is one, of c_o values.
+
+    Returns:
+        `Cost(weights, biases, macs)`, MACs for one sample.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one.
+
+    Example:
+        >>> linear(2048, 1000, bias=True)
+        Cost(weights=2048000, biases=1000, macs=2048000)
+    """
+    return standard_conv(in_features, out_features, 1, bias=bias)
+
+
+def tied_block_linear(
+    in_features: int, out_features: int, *, blocks: int, bias: bool = False
+) -> Cost:
+    """Cost of a tied block fully connected layer (TFC): c_o/B · c_i/B weights, B times as many MACs.
+
+    Args:
+        in_features: c_i.
+        out_features: c_o.
+        blocks: B.
+        bias: whether there is one, of c_o/B values.
+
+    Returns:
+        `Cost(weights, biases, macs)`, MACs for one sample.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or the features do not divide by `blocks`.
+
+    Example:
+        >>> tied_block_linear(256, 16, blocks=8)
+        Cost(weights=64, biases=0, macs=512)
+    """
+    return tied_block_conv(in_features, out_features, 1, blocks=blocks, bias=bias)
+
+
+def _checked(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Pair,
+    output_size: int | Pair,
+    groups: int = 1,
+    blocks: int = 1,
+) -> tuple[int, int, int, int, int, Pair]:
+    groups, blocks = as_int("groups", groups, minimum=1), as_int("blocks", blocks, minimum=1)
+    c_i = as_int("in_channels", in_channels, minimum=1)
+    c_o = as_int("out_channels", out_channels, minimum=1)
+    for name, channels in (("in_channels", c_i), ("out_channels", c_o)):
+        if channels % (groups * blocks):
+            raise ValueError(
+                f"`{name}` (={channels}) must be divisible by `groups`·`blocks` (={groups}·{blocks})"
+            )
+    k_h, k_w = as_pair("kernel_size", kernel_size, minimum=1)
+    h_o, w_o = as_pair("output_size", output_size, minimum=0)
+    return c_i, c_o, k_h, k_w, h_o * w_o, (groups, blocks)

@@ -1,0 +1,238 @@
+"""Where a kernel meets its input (padding, stride, dilation), and every check of an argument.
+
+A convolution reads only three things from here: the padded input, the slice of it that one
+kernel tap meets, and the size of its output. What is left of the file turns a user's mistake
+into an error that names the argument, its value and the rule, before any number is touched.
+"""
+
+import operator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace
+
+Array = Any  # any array that follows the Python array API standard
+Pair = tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """The spatial side of a convolution, resolved from `stride`, `padding` and `dilation`."""
+
+    stride: Pair
+    dilation: Pair
+    before: Pair  # rows of zeros above, columns of zeros to the left
+    padded: Pair  # height and width of the padded input
+    output: Pair  # height and width of the output
+
+    def tap(self, i: int, j: int) -> tuple[slice, ...]:
+        """The padded input that tap (i, j) of the kernel meets: N, C, every row p·s+i·d, column q·s+j·d."""
+        rows, columns = (
+            slice(tap * d, tap * d + (size - 1) * s + 1, s)
+            for tap, d, size, s in zip((i, j), self.dilation, self.output, self.stride, strict=True)
+        )
+        return slice(None), slice(None), rows, columns
+
+    def inside(self, size: Pair) -> tuple[slice, ...]:
+        """Where an unpadded input of `size` lies in the padded one."""
+        rows, columns = (slice(b, b + n) for b, n in zip(self.before, size, strict=True))
+        return slice(None), slice(None), rows, columns
+
+
+def geometry(
+    size: Pair,
+    kernel_size: Pair,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+) -> Geometry:
+    """Resolve a convolution's spatial arguments (the h_o × w_o of "TBC Formulation").
+
+    A kernel of k taps, d apart, spans d·(k − 1) + 1 pixels, so that the output has
+    ⌊(padded − span) / s⌋ + 1 of them.
+
+    Args:
+        size: height and width of the input, in pixels.
+        kernel_size: height and width of the kernel, in taps.
+        stride: step of the kernel, in pixels; an int or a (vertical, horizontal) pair.
+        padding: zeros added on each side, in pixels; an int, a pair, "valid" (none) or "same"
+            (as many as keep the size; an odd one goes to the bottom and to the right).
+        dilation: distance between taps, in pixels; an int or a pair.
+
+    Returns:
+        The resolved geometry.
+
+    Raises:
+        ValueError: if a value is out of range, or the kernel is larger than the padded input.
+        TypeError: if a value is not an int, a pair of ints or (for `padding`) a known word.
+
+    Example:
+        >>> geometry((8, 8), (3, 3), stride=2, padding=1).output
+        (4, 4)
+    """
+    strides = as_pair("stride", stride, minimum=1)
+    dilations = as_pair("dilation", dilation, minimum=1)
+    extra = tuple(d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True))
+    if padding == "same":
+        if strides != (1, 1):
+            raise ValueError(f'`padding` (="same") needs `stride` 1, not {stride!r}')
+        before, total = (extra[0] // 2, extra[1] // 2), extra
+    elif padding == "valid":
+        before, total = (0, 0), (0, 0)
+    elif isinstance(padding, str):
+        raise ValueError(f'`padding` (={padding!r}) must be an int, a pair, "same" or "valid"')
+    else:
+        before = as_pair("padding", padding, minimum=0)
+        total = (2 * before[0], 2 * before[1])
+    padded = (size[0] + total[0], size[1] + total[1])
+    spans = (extra[0] + 1, extra[1] + 1)
+    if spans[0] > padded[0] or spans[1] > padded[1]:
+        raise ValueError(
+            f"the kernel spans {spans[0]}x{spans[1]} pixels (`kernel_size` {kernel_size}, "
+            f"`dilation` {dilations}), more than the padded input's {padded[0]}x{padded[1]}"
+        )
+    output = (
+        (padded[0] - spans[0]) // strides[0] + 1,
+        (padded[1] - spans[1]) // strides[1] + 1,
+    )
+    return Geometry(strides, dilations, before, padded, output)
+
+
+def as_pair(name: str, value: int | Pair, *, minimum: int) -> Pair:
+    """An int, or a pair of ints, as a pair; an error that names the argument otherwise."""
+    values = value if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2:
+        raise ValueError(f"`{name}` (={value!r}) must be an int or a pair of ints")
+    return as_int(name, values[0], minimum=minimum), as_int(name, values[1], minimum=minimum)
+
+
+def as_int(name: str, value: int, *, minimum: int) -> int:
+    """An int of at least `minimum`; an error that names the argument otherwise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` (={value!r}) must be made of ints") from None
+    if number < minimum:
+        raise ValueError(f"`{name}` (={value!r}) must be at least {minimum}")
+    return number
+
+
+def check_arrays(**arrays: Array | None) -> ModuleType:
+    """Check that all arrays come from one library and share one dtype; return that library.
+
+    Raises:
+        TypeError: for anything that is not an array, for two libraries, two dtypes, or a dtype
+            other than float32 and float64.
+    """
+    given = {name: array for name, array in arrays.items() if array is not None}
+    namespaces = {}
+    for name, array in given.items():
+        try:
+            namespaces[name] = array_namespace(array)
+        except TypeError:
+            raise TypeError(f"`{name}` (a {_kind(array)}) must be an array") from None
+    (first, xp), *others = namespaces.items()
+    for name, other in others:
+        if other is not xp:
+            raise TypeError(
+                f"`{name}` (a {_kind(given[name])}) must come from the same library "
+                f"as `{first}` (a {_kind(given[first])})"
+            )
+    for name, array in given.items():
+        if array.dtype not in (xp.float32, xp.float64):
+            raise TypeError(f"`{name}` (dtype {array.dtype}) must be float32 or float64")
+        if array.dtype != given[first].dtype:
+            raise TypeError(
+                f"`{name}` (dtype {array.dtype}) must have the dtype of `{first}` "
+                f"({given[first].dtype})"
+            )
+    return xp
+
+
+def check_conv(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    stride: int | Pair,
+    padding: int | Pair | str,
+    dilation: int | Pair,
+    groups: int = 1,
+    blocks: int = 1,
+    dy: Array | None = None,
+) -> tuple[ModuleType, Geometry]:
+    """Check every argument of a convolution with `groups` groups of `blocks` blocks.
+
+    Returns:
+        The arrays' library and the geometry.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and the rule that it breaks.
+    """
+    xp = check_arrays(x=x, w=w, b=b, dy=dy)
+    groups, blocks = as_int("groups", groups, minimum=1), as_int("blocks", blocks, minimum=1)
+    check_dimensions("x", x, "(N, C_in, H, W)")
+    check_dimensions("w", w, "(C_out/B, C_in/(G·B), kH, kW)")
+    parts, channels = groups * blocks, x.shape[1]
+    if channels % parts:
+        raise ValueError(
+            f"the channels of `x` (={channels}) must be divisible by "
+            f"`groups`·`blocks` (={groups}·{blocks})"
+        )
+    if w.shape[1] != channels // parts or w.shape[0] % groups or 0 in w.shape:
+        raise ValueError(
+            f"`w` (shape {tuple(w.shape)}) must be (C_out/B, {channels // parts}, kH, kW) with "
+            f"C_out/B divisible by `groups`, for {channels} input channels, "
+            f"`groups`={groups} and `blocks`={blocks}"
+        )
+    check_shape("b", b, (w.shape[0],))
+    geo = geometry(x.shape[2:], w.shape[2:], stride=stride, padding=padding, dilation=dilation)
+    check_shape("dy", dy, (x.shape[0], blocks * w.shape[0], *geo.output))
+    return xp, geo
+
+
+def check_linear(
+    x: Array, w: Array, b: Array | None, *, blocks: int = 1, dy: Array | None = None
+) -> ModuleType:
+    """Check every argument of a (tied block) fully connected layer; return the arrays' library.
+
+    Raises:
+        TypeError, ValueError: naming the argument, its value and the rule that it breaks.
+    """
+    xp = check_arrays(x=x, w=w, b=b, dy=dy)
+    blocks = as_int("blocks", blocks, minimum=1)
+    if x.ndim == 0:
+        raise ValueError("`x` (shape ()) must have at least one dimension (…, in)")
+    check_dimensions("w", w, "(out/B, in/B)")
+    features = x.shape[-1]
+    if features % blocks:
+        raise ValueError(
+            f"the features of `x` (={features}) must be divisible by `blocks` (={blocks})"
+        )
+    if w.shape[1] != features // blocks or 0 in w.shape:
+        raise ValueError(
+            f"`w` (shape {tuple(w.shape)}) must be (out/B, {features // blocks}) "
+            f"for {features} input features and `blocks`={blocks}"
+        )
+    check_shape("b", b, (w.shape[0],))
+    check_shape("dy", dy, (*x.shape[:-1], blocks * w.shape[0]))
+    return xp
+
+
+def check_dimensions(name: str, array: Array, axes: str) -> None:
+    """Raise ValueError unless `array` has one dimension for each name in `axes`."""
+    wanted = axes.count(",") + 1
+    if array.ndim != wanted:
+        raise ValueError(
+            f"`{name}` (shape {tuple(array.shape)}) must have {wanted} dimensions {axes}"
+        )
+
+
+def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if `array` is given and its shape is not `shape`."""
+    if array is not None and tuple(array.shape) != tuple(shape):
+        raise ValueError(f"`{name}` (shape {tuple(array.shape)}) must have shape {tuple(shape)}")
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"

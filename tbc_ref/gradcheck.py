@@ -1,0 +1,122 @@
+"""Central differences against a random cotangent: the third opinion on every derivative.
+
+A backward function maps dy to the gradient of the number ⟨dy, f(x, w, b)⟩. Its i-th entry is
+(⟨dy, f(… + h·e_i)⟩ − ⟨dy, f(… − h·e_i)⟩) / 2h for a small h. dy is drawn at random: with all
+ones, errors in dx that cancel over the output would stay unseen.
+
+The operators of this package are linear in each argument alone, so for them the central
+difference has no truncation error whatever h is, and only rounding is left.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, size
+
+from .conv import Gradients
+from .geometry import Array
+
+
+def central_differences(
+    f: Callable[[Array], Array], x: Array, dy: Array, *, step: float = 1e-3
+) -> Array:
+    """Differentiate ⟨dy, f(x)⟩ with respect to every entry of x, numerically.
+
+    Args:
+        f: a function of one array.
+        x: where to differentiate it, any shape; left as it is.
+        dy: the cotangent, with the shape of f(x).
+        step: h, in units of x.
+
+    Returns:
+        The gradient, with the shape of x.
+
+    Raises:
+        ValueError: if `step` is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([1.0, 2.0])
+        >>> central_differences(lambda x: x**2, x, np.ones(2)).round(6)
+        array([2., 4.])
+    """
+    if not step > 0:
+        raise ValueError(f"`step` (={step!r}) must be positive")
+    xp = array_namespace(x)
+    gradient = xp.zeros((size(x),), dtype=x.dtype, device=x.device)
+    for i in range(gradient.shape[0]):
+        sides = []
+        for h in (step, -step):
+            moved = xp.asarray(xp.reshape(x, (-1,)), copy=True)
+            moved[i] = moved[i] + h
+            sides.append(xp.sum(dy * f(xp.reshape(moved, x.shape))))
+        gradient[i] = (sides[0] - sides[1]) / (2 * step)
+    return xp.reshape(gradient, x.shape)
+
+
+def gradcheck(
+    f: Callable[..., Array],
+    f_backward: Callable[..., Gradients],
+    x: Array,
+    w: Array,
+    b: Array,
+    *,
+    seed: int = 0,
+    step: float = 1e-3,
+    tolerance: float = 1e-8,
+    **options: Any,
+) -> Gradients:
+    """Compare the three gradients of an operator with central differences.
+
+    Args:
+        f: an operator, f(x, w, b, **options).
+        f_backward: its derivative, f_backward(dy, x, w, **options).
+        x: input, best of float64.
+        w: weight.
+        b: bias.
+        seed: of the random cotangent.
+        step: h of the central difference.
+        tolerance: largest error allowed, relative to the largest entry of the gradient.
+            Rounding alone leaves about 1e-11 in float64.
+        options: passed on to both functions (`stride`, `blocks`, …).
+
+    Returns:
+        The three relative errors, as `Gradients(dx, dw, db)` of floats.
+
+    Raises:
+        ArithmeticError: naming the gradient that is off, and by how much.
+
+    Example:
+        >>> import numpy as np
+        >>> from tbc_ref import tied_block_conv, tied_block_conv_backward
+        >>> rng = np.random.default_rng(0)
+        >>> x, w, b = (rng.standard_normal(s) for s in [(2, 4, 5, 5), (3, 2, 3, 3), (3,)])
+        >>> errors = gradcheck(tied_block_conv, tied_block_conv_backward, x, w, b, blocks=2)
+        >>> max(errors) < 1e-9
+        True
+    """
+    xp = array_namespace(x)
+    y = f(x, w, b, **options)
+    rng = np.random.default_rng(seed)
+    dy = xp.asarray(rng.standard_normal(tuple(y.shape)), dtype=y.dtype, device=y.device)
+    exact = f_backward(dy, x, w, **options)
+    numerical = Gradients(
+        dx=central_differences(lambda x: f(x, w, b, **options), x, dy, step=step),
+        dw=central_differences(lambda w: f(x, w, b, **options), w, dy, step=step),
+        db=central_differences(lambda b: f(x, w, b, **options), b, dy, step=step),
+    )
+    errors = Gradients(*map(_relative_error, exact, numerical))
+    for name, error in errors._asdict().items():
+        if not error <= tolerance:  # NaN must fail too
+            raise ArithmeticError(
+                f"`{name}` of {f_backward.__name__} differs from central differences "
+                f"by {error:.1e} of its largest entry (allowed: {tolerance:.1e})"
+            )
+    return errors
+
+
+def _relative_error(exact: Array, numerical: Array) -> float:
+    xp = array_namespace(exact)
+    scale = max(float(xp.max(xp.abs(numerical))), 1e-300)
+    return float(xp.max(xp.abs(exact - numerical))) / scale
