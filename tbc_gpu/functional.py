@@ -85,7 +85,8 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
         >>> repeat_for_blocks(torch.tensor([1.0, 2.0, 3.0, 4.0]), groups=2, blocks=2)
         tensor([1., 2., 1., 2., 3., 4., 3., 4.])
     """
-    return filters.unflatten(0, (groups, -1)).repeat_interleave(blocks, dim=0).flatten(0, 1)
+    by_group: Tensor = filters.unflatten(0, (groups, -1))
+    return by_group.repeat_interleave(blocks, dim=0).flatten(0, 1)
 
 
 def tied_block_linear(
@@ -149,7 +150,7 @@ def check_padding(padding: int | Pair | str, stride: Pair) -> Pair | str:
 
 
 def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Check that all are floating-point tensors of one dtype and device (autocast may mix dtypes)."""
+    """Check for floating-point tensors of one device and dtype (autocast may mix dtypes)."""
     tensors = {"input": input, "weight": weight, "bias": bias}
     for name, tensor in tensors.items():
         if tensor is None and name == "bias":

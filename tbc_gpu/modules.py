@@ -115,16 +115,13 @@ class TiedBlockConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (N, C_in, H, W) or (C_in, H, W)."""
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            input = F.pad(input, self._sides(), mode=self.padding_mode)
-            padding = 0
+        zeros = self.padding_mode == "zeros"
         return tied_block_conv2d(
-            input,
+            input if zeros else F.pad(input, self._sides(), mode=self.padding_mode),
             self.weight,
             self.bias,
             self.stride,
-            padding,
+            self.padding if zeros else 0,
             self.dilation,
             self.groups,
             blocks=self.blocks,

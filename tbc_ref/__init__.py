@@ -1,4 +1,4 @@
-"""The reference: every operator of Tied Block Convolution (Wang & Yu, AAAI 2021) as plain functions.
+"""The reference: Tied Block Convolution (Wang & Yu, AAAI 2021) as plain functions on arrays.
 
 The functions follow the Python array API standard, so the same lines run on NumPy, CuPy,
 torch and array-api-strict arrays. Each `f` has its derivative `f_backward` below it.

@@ -142,9 +142,10 @@ def tied_block_group_conv(
     output_size: int | Pair = 1,
     bias: bool = False,
 ) -> Cost:
-    """Cost of tied block group convolution (TGC), Eq. (4): G · c_o/(G·B) · c_i/(G·B) · k · k weights.
+    """Cost of tied block group convolution (TGC), Eq. (4).
 
-    Weights fall by G·B², MACs by G·B: every weight is used B times, once in each block.
+    It has G · c_o/(G·B) · c_i/(G·B) · k · k weights. They fall by G·B², MACs by G·B: every
+    weight is used B times, once in each block.
 
     Args:
         in_channels: c_i.
@@ -198,7 +199,7 @@ def linear(in_features: int, out_features: int, *, bias: bool = False) -> Cost:
 def tied_block_linear(
     in_features: int, out_features: int, *, blocks: int, bias: bool = False
 ) -> Cost:
-    """Cost of a tied block fully connected layer (TFC): c_o/B · c_i/B weights, B times as many MACs.
+    """Cost of a tied block fully connected layer (TFC): c_o/B · c_i/B weights, each used B times.
 
     Args:
         in_features: c_i.
@@ -234,7 +235,8 @@ def _checked(
     for name, channels in (("in_channels", c_i), ("out_channels", c_o)):
         if channels % (groups * blocks):
             raise ValueError(
-                f"`{name}` (={channels}) must be divisible by `groups`·`blocks` (={groups}·{blocks})"
+                f"`{name}` (={channels}) must be divisible by "
+                f"`groups`·`blocks` (={groups}·{blocks})"
             )
     k_h, k_w = as_pair("kernel_size", kernel_size, minimum=1)
     h_o, w_o = as_pair("output_size", output_size, minimum=0)

@@ -25,7 +25,7 @@ class Geometry(NamedTuple):
     output: Pair  # height and width of the output
 
     def tap(self, i: int, j: int) -> tuple[slice, ...]:
-        """The padded input that tap (i, j) of the kernel meets: N, C, every row p·s+i·d, column q·s+j·d."""
+        """The padded input that kernel tap (i, j) meets: rows p·s + i·d, columns q·s + j·d."""
         rows, columns = (
             slice(tap * d, tap * d + (size - 1) * s + 1, s)
             for tap, d, size, s in zip((i, j), self.dilation, self.output, self.stride, strict=True)

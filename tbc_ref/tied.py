@@ -200,8 +200,7 @@ def tied_block_group_conv_backward(
     dY, X, W = split(dy, groups, axis=1), split(x, groups, axis=1), split(w, groups, axis=0)
     # Within a group the blocks sum into dW'_g; between groups nothing is shared.
     parts = [
-        tied_block_conv_backward(dY[g], X[g], W[g], blocks=blocks, **options)
-        for g in range(groups)
+        tied_block_conv_backward(dY[g], X[g], W[g], blocks=blocks, **options) for g in range(groups)
     ]
     return Gradients(
         dx=xp.concat([part.dx for part in parts], axis=1),
@@ -261,9 +260,7 @@ def tied_block_linear_backward(dy: Array, x: Array, w: Array, *, blocks: int) ->
     last = x.ndim - 1
     parts = [
         linear_backward(dy_b, x_b, w)
-        for dy_b, x_b in zip(
-            split(dy, blocks, axis=last), split(x, blocks, axis=last), strict=True
-        )
+        for dy_b, x_b in zip(split(dy, blocks, axis=last), split(x, blocks, axis=last), strict=True)
     ]
     # As in TBC: dx_b stands alone, dW' and db are sums over the blocks.
     return Gradients(

@@ -1,0 +1,51 @@
+# Every command works as the first one on a fresh clone: `setup` makes .venv when it is needed.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup site serve lab tutorials figures bench test lint clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.venv/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	@touch $@
+
+setup: .venv/.ready ## Make .venv with all that is needed (redone when pyproject.toml changes)
+
+site: setup ## Execute every tutorial and build the site into docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build/html
+	@echo "Built: docs/_build/html/index.html (make serve shows it)"
+
+serve: site ## Build the site and host it on http://localhost:8000 (PORT=…)
+	$(BIN)/python -m http.server --bind localhost --directory docs/_build/html $(PORT)
+
+lab: setup ## Open the tutorials in JupyterLab
+	$(BIN)/jupyter lab tutorials
+
+tutorials: setup ## Re-execute the tutorials and rewrite their stored notebooks
+	$(BIN)/python tutorials/build.py
+
+figures: setup ## Redraw the pictures of the README and the site's first page
+	$(BIN)/python docs/figures.py
+
+bench: setup ## Time the reference against PyTorch and store the table that the site shows
+	$(BIN)/python -m tests.bench_reference --json docs/_results/reference.json
+
+test: setup ## Prove the operators: tests, doctests, and every cell of every tutorial
+	$(BIN)/pytest
+
+lint: setup ## Check style, types and the walls between the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## Remove .venv and everything built
+	rm -rf .venv docs/_build
