@@ -89,6 +89,39 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
     return by_group.repeat_interleave(blocks, dim=0).flatten(0, 1)
 
 
+def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:
+    """Give the permutation that leads from our channel order of TGC to the authors' code's.
+
+    Eq. (4) has the group outside and the block inside: channel (g, b, c). The authors' code
+    folds the blocks first and convolves in groups then: channel (b, g, c). The operator is
+    the same: ``authors(x[:, i], w) == ours(x, w)[:, o]`` with i and o the orders of the input
+    and output channels. TBC (one group) and GC (one block) need none.
+
+    Args:
+        channels: C_in or C_out.
+        groups: G.
+        blocks: B.
+
+    Returns:
+        (channels,) indices: entry k is our index of the authors' channel k.
+
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or channels do not divide by groups·blocks.
+
+    Example:
+        >>> authors_channel_order(8, groups=2, blocks=2)
+        tensor([0, 1, 4, 5, 2, 3, 6, 7])
+    """
+    channels = as_int("channels", channels, 1)
+    groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
+    if channels % (groups * blocks):
+        raise ValueError(
+            f"`channels` (={channels}) must be divisible by `groups`·`blocks` (={groups}·{blocks})"
+        )
+    return torch.arange(channels).reshape(groups, blocks, -1).transpose(0, 1).flatten()
+
+
 def tied_block_linear(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, blocks: int
 ) -> Tensor:

@@ -127,14 +127,14 @@ def _table(rows: list[checking.Row]) -> Table:
     table.add_column("backends", min_width=16)
     for quantity in checking.QUANTITIES:
         table.add_column(quantity, justify="right")
-    table.add_column("result")
+    table.add_column("result", min_width=6)
     for row in rows:
         table.add_row(
             row.operator,
             row.dtype,
             str(row.cases),
             ", ".join(row.backends),
-            *(f"{row.errors[quantity]:.3f}" for quantity in checking.QUANTITIES),
+            *(f"{row.errors[quantity]:.3g}" for quantity in checking.QUANTITIES),
             "[green]pass[/green]" if row.passed else "[bold red]FAIL[/bold red]",
         )
     return table

@@ -28,6 +28,14 @@ class Gradients(NamedTuple):
 def split(array: Array, parts: int, *, axis: int) -> list[Array]:
     """Cut an array into equal parts along an axis: X becomes X_1, …, X_parts.
 
+    Args:
+        array: X, any shape.
+        parts: into how many.
+        axis: along which axis, counted from 0.
+
+    Returns:
+        The parts in order, views of the array where its library has views.
+
     Raises:
         ValueError: if the axis does not divide into `parts`.
 
@@ -142,8 +150,7 @@ def standard_conv_backward(
         for j in range(k_w):
             at_tap = geo.tap(i, j)
             # dx[n, c, p·s + i·d, q·s + j·d] += Σ_o w[o, c, i, j] · dy[n, o, pq]
-            dx_ij = xp.matmul(taps[i * k_w + j, :, :], dy)
-            dx_pad[at_tap] += xp.reshape(dx_ij, (n, c_i, h_o, w_o))
+            dx_pad[at_tap] += xp.reshape(xp.matmul(taps[i * k_w + j, :, :], dy), (n, c_i, h_o, w_o))
             # dw[o, c, i, j] = Σ_n Σ_pq dy[n, o, pq] · x[n, c, p·s + i·d, q·s + j·d]
             x_ij = xp.reshape(x_pad[at_tap], (n, c_i, h_o * w_o))
             dw[:, :, i, j] = xp.sum(xp.matmul(dy, xp.matrix_transpose(x_ij)), axis=0)

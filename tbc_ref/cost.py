@@ -193,7 +193,8 @@ def linear(in_features: int, out_features: int, *, bias: bool = False) -> Cost:
         >>> linear(2048, 1000, bias=True)
         Cost(weights=2048000, biases=1000, macs=2048000)
     """
-    return standard_conv(in_features, out_features, 1, bias=bias)
+    c_i, c_o = _checked_pair(1, 1, in_features=in_features, out_features=out_features)
+    return Cost(c_o * c_i, c_o if bias else 0, macs=c_o * c_i)
 
 
 def tied_block_linear(
@@ -218,7 +219,10 @@ def tied_block_linear(
         >>> tied_block_linear(256, 16, blocks=8)
         Cost(weights=64, biases=0, macs=512)
     """
-    return tied_block_conv(in_features, out_features, 1, blocks=blocks, bias=bias)
+    B = as_int("blocks", blocks, minimum=1)
+    c_i, c_o = _checked_pair(1, B, in_features=in_features, out_features=out_features)
+    weights = (c_o // B) * (c_i // B)
+    return Cost(weights, c_o // B if bias else 0, macs=B * weights)
 
 
 def _checked(
@@ -230,14 +234,18 @@ def _checked(
     blocks: int = 1,
 ) -> tuple[int, int, int, int, int, Pair]:
     groups, blocks = as_int("groups", groups, minimum=1), as_int("blocks", blocks, minimum=1)
-    c_i = as_int("in_channels", in_channels, minimum=1)
-    c_o = as_int("out_channels", out_channels, minimum=1)
-    for name, channels in (("in_channels", c_i), ("out_channels", c_o)):
-        if channels % (groups * blocks):
-            raise ValueError(
-                f"`{name}` (={channels}) must be divisible by "
-                f"`groups`·`blocks` (={groups}·{blocks})"
-            )
+    c_i, c_o = _checked_pair(groups, blocks, in_channels=in_channels, out_channels=out_channels)
     k_h, k_w = as_pair("kernel_size", kernel_size, minimum=1)
     h_o, w_o = as_pair("output_size", output_size, minimum=0)
     return c_i, c_o, k_h, k_w, h_o * w_o, (groups, blocks)
+
+
+def _checked_pair(groups: int, blocks: int, **sizes: int) -> Pair:
+    for name, size in sizes.items():
+        if as_int(name, size, minimum=1) % (groups * blocks):
+            rule = (
+                f"`groups`·`blocks` (={groups}·{blocks})" if groups > 1 else f"`blocks` (={blocks})"
+            )
+            raise ValueError(f"`{name}` (={size}) must be divisible by {rule}")
+    into, out = sizes.values()
+    return into, out

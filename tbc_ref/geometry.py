@@ -70,6 +70,8 @@ def geometry(
         >>> geometry((8, 8), (3, 3), stride=2, padding=1).output
         (4, 4)
     """
+    size = as_pair("size", size, minimum=0)
+    kernel_size = as_pair("kernel_size", kernel_size, minimum=1)
     strides = as_pair("stride", stride, minimum=1)
     dilations = as_pair("dilation", dilation, minimum=1)
     extra = tuple(d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True))
@@ -99,7 +101,7 @@ def geometry(
 
 
 def as_pair(name: str, value: int | Pair, *, minimum: int) -> Pair:
-    """An int, or a pair of ints, as a pair; an error that names the argument otherwise."""
+    """Check that the argument `name` is an int or a pair of ints, and return it as a pair."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise ValueError(f"`{name}` (={value!r}) must be an int or a pair of ints")
@@ -107,7 +109,7 @@ def as_pair(name: str, value: int | Pair, *, minimum: int) -> Pair:
 
 
 def as_int(name: str, value: int, *, minimum: int) -> int:
-    """An int of at least `minimum`; an error that names the argument otherwise."""
+    """Check that the argument `name` is an int of at least `minimum`."""
     try:
         number = operator.index(value)
     except TypeError:

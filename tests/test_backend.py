@@ -1,0 +1,247 @@
+"""tbc_gpu against the reference, and as a citizen of PyTorch."""
+
+import copy
+import io
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+import tbc_ref
+from tbc_gpu import (
+    TiedBlockConv2d,
+    TiedBlockLinear,
+    authors_channel_order,
+    tied_block_conv2d,
+    tied_block_linear,
+)
+
+from .oracles import authors_fold, dense_bias, dense_weight
+from .strategies import Conv, convs
+
+# float64 against float64, sums of at most some hundred terms.
+close = partial(assert_close, rtol=1e-12, atol=1e-12)
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def tensors(*shapes: tuple[int, ...], grad: bool = False, **kwargs: Any) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    made = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    return [t.to(**kwargs).requires_grad_(grad) if kwargs else t.requires_grad_(grad) for t in made]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    case=convs(),
+    layout=st.sampled_from(["contiguous", "channels-last", "strided", "unbatched"]),
+    bias=st.booleans(),
+)
+def test_conv_equals_the_reference(device: str, case: Conv, layout: str, bias: bool) -> None:
+    counts = {"groups": case.groups, "blocks": case.blocks}
+    array = case.x[:1] if layout == "unbatched" else case.x
+    if len(array) == 0 and layout == "unbatched":
+        array = np.ones((1, *case.x.shape[1:]))
+    b = case.b if bias else None
+    expected_y = tbc_ref.tied_block_group_conv(array, case.w, b, **counts, **case.options)
+    dy = np.random.default_rng(0).standard_normal(expected_y.shape)
+    expected = tbc_ref.tied_block_group_conv_backward(dy, array, case.w, **counts, **case.options)
+
+    x = torch.from_numpy(array).to(device)
+    if layout == "channels-last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif layout == "strided":
+        x = torch.stack([x, x], dim=-1).flatten(-2)[..., ::2]
+    x.requires_grad_()
+    w, b_ = (torch.from_numpy(a).to(device).requires_grad_() for a in (case.w, case.b))
+    images = x[0] if layout == "unbatched" else x
+    y = tied_block_conv2d(images, w, b_ if bias else None, **counts, **case.options)
+    y = y[None] if layout == "unbatched" else y
+    close(y.detach().cpu(), torch.from_numpy(expected_y))
+    leaves = (x, w, b_) if bias else (x, w)
+    ours = torch.autograd.grad(y, leaves, torch.from_numpy(dy).to(device))
+    for gradient, right in zip(ours, expected, strict=False):
+        close(gradient.cpu(), torch.from_numpy(right))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("leading", [(), (5,), (0,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_linear_equals_the_reference(device: str, leading: tuple[int, ...], blocks: int) -> None:
+    x, w, b = tensors((*leading, 4 * blocks), (2, 4), (2,), grad=True)
+    dy = tensors((*leading, 2 * blocks))[0]
+    y = tied_block_linear(*(t.to(device) for t in (x, w, b)), blocks=blocks)
+    ours = torch.autograd.grad(y, (x, w, b), dy.to(device))
+    arrays = [t.detach().numpy() for t in (x, w, b)]
+    close(y.detach().cpu(), torch.from_numpy(tbc_ref.tied_block_linear(*arrays, blocks=blocks)))
+    right = tbc_ref.tied_block_linear_backward(dy.numpy(), *arrays[:2], blocks=blocks)
+    for gradient, expected in zip(ours, right, strict=True):
+        close(gradient, torch.from_numpy(np.asarray(expected)))
+
+
+@given(case=convs())
+def test_conv_equals_conv2d_on_the_dense_weight(case: Conv) -> None:
+    x, w, b = (torch.from_numpy(a) for a in (case.x, case.w, case.b))
+    dense = dense_weight(w, case.groups, case.blocks), dense_bias(b, case.groups, case.blocks)
+    y = tied_block_conv2d(x, w, b, groups=case.groups, blocks=case.blocks, **case.options)
+    close(y, F.conv2d(x, *dense, **case.options))
+
+
+def test_conv_equals_the_authors_code_permuted() -> None:
+    x, w, b = tensors((3, 24, 6, 5), (8, 4, 3, 2), (8,))
+    ours = tied_block_conv2d(x, w, b, groups=2, blocks=3)
+    into, out = authors_channel_order(24, 2, 3), authors_channel_order(24, 2, 3)
+    close(authors_fold(x[:, into], w, b, groups=2, blocks=3), ours[:, out])
+    # Their order is another one: without the permutation they differ.
+    assert not torch.allclose(authors_fold(x, w, b, groups=2, blocks=3), ours)
+
+
+@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+@pytest.mark.parametrize("device", DEVICES)
+def test_first_and_second_derivatives(check: Any, device: str) -> None:
+    conv = partial(
+        tied_block_conv2d, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2, blocks=2
+    )
+    arguments = tensors((2, 8, 4, 3), (4, 2, 3, 2), (4,), device=device)
+    assert check(conv, [t.requires_grad_() for t in arguments])
+    linear = partial(tied_block_linear, blocks=2)
+    arguments = tensors((2, 3, 4), (3, 2), (3,), device=device)
+    assert check(linear, [t.requires_grad_() for t in arguments])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_conv_keeps_the_memory_format(device: str, layout: torch.memory_format) -> None:
+    x = torch.randn(2, 8, 6, 5, device=device).contiguous(memory_format=layout)
+    y = tied_block_conv2d(x, torch.randn(4, 4, 3, 3, device=device), padding=1, blocks=2)
+    assert y.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_autocast_casts_what_differs(device: str) -> None:
+    conv = TiedBlockConv2d(8, 8, 3, blocks=2, device=device)
+    linear = TiedBlockLinear(8, 8, blocks=2, device=device)
+    x = torch.randn(2, 8, 5, 5, device=device, dtype=torch.bfloat16)
+    with torch.autocast(device, torch.bfloat16):
+        assert conv(x).dtype == torch.bfloat16
+        assert linear(x.flatten(1)[:, :8]).dtype == torch.bfloat16
+        exact = conv(x.float())
+    assert_close(conv(x.float()), exact.float(), rtol=0.05, atol=0.05)  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_layers_run_in_low_precision(dtype: torch.dtype) -> None:
+    conv = TiedBlockConv2d(8, 4, 3, blocks=2, dtype=dtype)
+    linear = TiedBlockLinear(4, 8, blocks=2).to(dtype)
+    out = linear(conv(torch.randn(2, 8, 3, 3, dtype=dtype)).flatten(1))
+    assert (out.dtype, out.shape) == (dtype, (2, 8))
+    exact = copy.deepcopy(conv).double()
+    assert_close(
+        conv(torch.ones(1, 8, 3, 3, dtype=dtype)).double(),
+        exact(torch.ones(1, 8, 3, 3, dtype=torch.float64)),
+        rtol=0.02,
+        atol=0.02,
+    )
+
+
+def test_meta_tensors_give_shapes() -> None:
+    with torch.device("meta"):
+        conv, linear = TiedBlockConv2d(8, 12, 3, blocks=4), TiedBlockLinear(12, 8, blocks=4)
+        assert conv(torch.empty(5, 8, 6, 7)).shape == (5, 12, 4, 5)
+        assert linear(torch.empty(5, 12)).shape == (5, 8)
+
+
+def test_compiles_to_one_graph() -> None:
+    layers = nn.Sequential(TiedBlockConv2d(8, 8, 3, groups=2, blocks=2, padding="same"))
+    compiled = torch.compile(layers, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 8, 6, 6)
+    assert_close(compiled(x), layers(x))
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2), "same", "valid"])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_padding_modes_equal_those_of_conv2d(mode: Any, padding: Any) -> None:
+    options: dict[str, Any] = {"padding": padding, "dilation": (1, 2), "padding_mode": mode}
+    tied = TiedBlockConv2d(8, 4, (3, 2), groups=2, blocks=2, dtype=torch.float64, **options)
+    plain = nn.Conv2d(8, 4, (3, 2), dtype=torch.float64, **options)
+    bias = dense_bias(tied.bias, 2, 2)
+    assert bias is not None
+    plain.weight.data, plain.bias.data = dense_weight(tied.weight.data, 2, 2), bias.data  # type: ignore[union-attr]
+    x = tensors((2, 8, 6, 5))[0]
+    close(tied(x), plain(x))
+
+
+def test_parameters_are_thin_and_stored_once() -> None:
+    conv = TiedBlockConv2d(48, 96, (3, 5), groups=2, blocks=4)
+    linear = TiedBlockLinear(48, 96, blocks=4)
+    assert {name: tuple(p.shape) for name, p in conv.state_dict().items()} == {
+        "weight": (24, 6, 3, 5),
+        "bias": (24,),
+    }
+    assert {name: tuple(p.shape) for name, p in linear.state_dict().items()} == {
+        "weight": (24, 12),
+        "bias": (24,),
+    }
+    assert list(TiedBlockConv2d(8, 8, 3, bias=False, blocks=2).state_dict()) == ["weight"]
+    assert list(TiedBlockLinear(8, 8, bias=False, blocks=2).state_dict()) == ["weight"]
+
+
+def test_state_dict_round_trips() -> None:
+    for layer in (TiedBlockConv2d(8, 8, 3, blocks=2), TiedBlockLinear(8, 8, blocks=2)):
+        file = io.BytesIO()
+        torch.save(layer.state_dict(), file)
+        file.seek(0)
+        with torch.device("meta"):
+            fresh = copy.deepcopy(layer).to("meta")
+        fresh.load_state_dict(torch.load(file, weights_only=True), assign=True)
+        for name, value in layer.state_dict().items():
+            assert torch.equal(fresh.state_dict()[name], value)
+        twin = copy.deepcopy(layer)
+        nn.init.zeros_(twin.weight)
+        assert layer.weight.any()
+
+
+def test_initialised_with_the_fan_in_it_really_has() -> None:
+    torch.manual_seed(0)
+    for layer, fan_in in (
+        (TiedBlockConv2d(64, 4096, 3, groups=2, blocks=4), 64 // 8 * 9),
+        (TiedBlockLinear(64, 40960, blocks=4), 64 // 4),
+    ):
+        bound = 1 / math.sqrt(fan_in)
+        for parameter in (layer.weight, layer.bias):
+            assert parameter is not None
+            assert parameter.abs().max() <= bound
+            # Uniform in ±bound has the deviation bound/√3; thousands of draws show it to 5 %.
+            assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_blocks_cannot_be_forgotten() -> None:
+    with pytest.raises(TypeError, match="blocks"):
+        TiedBlockConv2d(8, 8, 3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="blocks"):
+        TiedBlockLinear(8, 8)  # type: ignore[call-arg]
+
+
+def test_printed_layers_show_what_matters() -> None:
+    assert repr(TiedBlockConv2d(8, 8, 3, blocks=2)) == (
+        "TiedBlockConv2d(8, 8, kernel_size=(3, 3), stride=(1, 1), blocks=2)"
+    )
+    assert repr(
+        TiedBlockConv2d(8, 8, 3, 2, 1, 2, 2, bias=False, padding_mode="circular", blocks=2)
+    ) == (
+        "TiedBlockConv2d(8, 8, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), "
+        "dilation=(2, 2), groups=2, bias=False, padding_mode='circular', blocks=2)"
+    )
+    assert repr(TiedBlockLinear(8, 4, blocks=2)) == (
+        "TiedBlockLinear(in_features=8, out_features=4, bias=True, blocks=2)"
+    )

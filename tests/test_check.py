@@ -1,0 +1,149 @@
+"""`tbc check` finds what is wrong, says so, and passes what is right."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import tbc_ref
+from tbc_models import check as checking
+from tbc_models.cli import app
+
+from .oracles import loops
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize("dtype", checking.DType)
+@pytest.mark.parametrize("operator", checking.Operator)
+def test_both_implementations_agree(operator: str, dtype: str) -> None:
+    *_, row = checking.check(operator, dtype, indices=range(120), device="auto")
+    assert (row.cases, row.failures) == (120, [])
+    for error in row.errors.values():
+        assert 0 < error <= checking.TOLERANCE
+
+
+@pytest.mark.parametrize("quantity", ["dx", "dw", "db"])
+@pytest.mark.parametrize("operator", checking.Operator)
+def test_a_flipped_sign_in_any_one_backward_is_found(
+    operator: str, quantity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{checking.OPERATORS[operator][0]}_backward"
+    right: Callable[..., tbc_ref.Gradients] = getattr(tbc_ref, name)
+
+    def flipped(*arguments: Any, **options: Any) -> tbc_ref.Gradients:
+        gradients = right(*arguments, **options)
+        return gradients._replace(**{quantity: -getattr(gradients, quantity)})
+
+    monkeypatch.setattr(tbc_ref, name, flipped)
+    *_, row = checking.check(operator, "float64", indices=range(20), device="cpu")
+    assert not row.passed
+    assert row.errors[quantity] > 1e6  # type: ignore[index]
+
+
+def test_a_nan_and_a_wrong_shape_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = tbc_ref.linear
+    for broken in (lambda *a: right(*a) * np.nan, lambda *a: right(*a)[..., :-1]):
+        monkeypatch.setattr(tbc_ref, "linear", broken)
+        *_, row = checking.check("FC", "float64", indices=range(5), device="cpu")
+        assert not row.passed
+        assert not row.errors["y"] <= checking.TOLERANCE
+
+
+def test_cases_vary_and_are_drawn_from_seed_and_index_alone() -> None:
+    first, again = (checking.draw("TGC", 3, 14, "float32") for _ in range(2))
+    assert str(first) == str(again)
+    np.testing.assert_array_equal(first.x, again.x)
+    assert first.x.dtype == np.float32
+    cases = [checking.draw("TGC", 0, i, "float64") for i in range(300)]
+    for option in ("stride", "dilation", "padding", "groups", "blocks"):
+        assert len({str(case.options[option]) for case in cases}) >= 4
+    assert {"same", "valid"} <= {case.options["padding"] for case in cases}
+    assert any(case.x.shape[0] == 0 for case in cases)
+    assert any(case.b is None for case in cases)
+    assert any(case.channels_last for case in cases)
+    assert any(case.x.shape[2] != case.x.shape[3] for case in cases)
+    assert any(case.w.shape[2] != case.w.shape[3] for case in cases)
+
+
+def test_reduction_lengths() -> None:
+    """With all ones and no padding, each entry of y, dw and db is the number of its terms."""
+    ones = {"x": np.ones((3, 8, 5, 4)), "w": np.ones((6, 2, 3, 2)), "b": np.ones(6)}
+    options: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+    y = loops(*ones.values(), groups=2, blocks=2)
+    case = checking.Case(
+        "TGC", 0, 0, options | {"groups": 2, "blocks": 2}, False, **ones, dy=np.ones_like(y)
+    )
+    _, dw, db = tbc_ref.tied_block_group_conv_backward(case.dy, case.x, case.w, groups=2, blocks=2)
+    assert (y == case.terms["y"]).all()
+    assert (dw == case.terms["dw"]).all()
+    assert (db == case.terms["db"]).all()
+    assert case.terms["dx"] == 3 * 3 * 2  # filters of a group times taps
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    result = runner.invoke(app, ["check", "--cases", "3", "--device", "cpu", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    for operator in checking.Operator:
+        assert f"\n {operator} " in result.output
+    assert sum(line.endswith("pass") for line in map(str.rstrip, result.output.splitlines())) == 12
+    report = json.loads(file.read_text())
+    assert report["passed"] is True
+    assert report["versions"]["torch"] == torch.__version__
+    assert [row["operator"] for row in report["rows"][::2]] == list(checking.Operator)
+    assert {row["dtype"] for row in report["rows"]} == set(checking.DType)
+
+
+def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = tbc_ref.tied_block_conv
+    monkeypatch.setattr(tbc_ref, "tied_block_conv", lambda *a, **o: -right(*a, **o))
+    result = runner.invoke(app, ["check", "--operator", "TBC", "--cases", "4", "--seed", "5"])
+    assert result.exit_code == 1
+    assert "FAIL" in result.output
+    command = result.output.partition("run it alone: tbc ")[2].splitlines()[0]
+    alone = runner.invoke(app, command.split())
+    assert alone.exit_code == 1
+    assert "1 of 1 cases of TBC float64 failed" in alone.output
+    monkeypatch.undo()
+    assert runner.invoke(app, command.split()).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--cases", "0"], "--cases"),
+        (["--dtype", "float16"], "float16"),
+        (["--operator", "CONV"], "CONV"),
+        (["--json", "/no/such/folder/file.json"], "/no/such/folder"),
+        (["--device", "cuda"], "no CUDA device"),
+    ],
+)
+def test_bad_options_end_with_one_clear_line(
+    arguments: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = runner.invoke(app, ["check", *arguments])
+    assert result.exit_code == 2
+    assert text in result.output
+    assert "Traceback" not in result.output
+
+
+def test_help_and_version() -> None:
+    assert "Examples" in runner.invoke(app, ["check", "--help"]).output
+    assert runner.invoke(app, ["--version"]).output.strip() == tbc_ref.__version__
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("operator", checking.Operator)
+def test_cuda_takes_part(operator: str) -> None:
+    *_, row = checking.check(operator, "float32", indices=range(50), device="cuda")
+    assert "torch CUDA" in row.backends
+    assert row.failures == []
