@@ -15,6 +15,8 @@ help: ## Show this list
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	@mkdir -p .venv/etc/ipython # kernels here serve one notebook on this machine: no word on encryption
+	@echo 'c.IPKernelApp.log_level = "ERROR"' > .venv/etc/ipython/ipython_kernel_config.py
 	@touch $@
 
 setup: .venv/.ready ## Make .venv with all that is needed (redone when pyproject.toml changes)

@@ -76,7 +76,7 @@ class Case:
 
     @property
     def terms(self) -> dict[Quantity, int]:
-        """How many products each entry of y, dx, dw and db sums: the reduction lengths."""
+        """The reduction lengths, how many terms each entry of y, dx, dw and db sums."""
         groups = self.options.get("groups", 1)
         filters, thin, *kernel = self.w.shape
         taps = math.prod(kernel)

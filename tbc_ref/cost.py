@@ -19,7 +19,7 @@ class Cost(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """All that is stored: weights and biases."""
+        """All that is stored, weights and biases."""
         return self.weights + self.biases
 
 

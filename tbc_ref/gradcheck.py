@@ -70,8 +70,8 @@ def gradcheck(
     """Compare the three gradients of an operator with central differences.
 
     Args:
-        f: an operator, f(x, w, b, **options).
-        f_backward: its derivative, f_backward(dy, x, w, **options).
+        f: an operator, `f(x, w, b, **options)`.
+        f_backward: its derivative, `f_backward(dy, x, w, **options)`.
         x: input, best of float64.
         w: weight.
         b: bias.

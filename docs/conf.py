@@ -1,0 +1,64 @@
+"""Sphinx settings: the tutorials are executed, warnings are errors, a page asks nothing of the net."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import tbc_ref
+
+ROOT = Path(__file__).parent.parent
+
+project = "tied-block-conv"
+author = "The tied-block-conv developers"
+copyright = "2026, the tied-block-conv developers"  # noqa: A001 (Sphinx's name for it)
+release = version = tbc_ref.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "tutorials/*.ipynb"]
+default_role = "code"
+
+# Sphinx reads only what lies below its own folder.
+shutil.rmtree(ROOT / "docs" / "tutorials", ignore_errors=True)
+(ROOT / "docs" / "tutorials").mkdir()
+for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob("*.ipynb")]:
+    shutil.copy2(tutorial, ROOT / "docs" / "tutorials")
+
+# Tutorials run from their text. Their outputs are kept for as long as no line of the packages
+# changes, so that a second build is quick and never shows what an older version printed.
+sources = sorted(path for name in ("tbc_ref", "tbc_gpu", "tbc_models") for path in (ROOT / name).rglob("*.py"))
+digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(ROOT / "docs" / "_build" / "executed" / digest)
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # no script from elsewhere
+os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a kernel's warning about frozen modules
+
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+napoleon_use_ivar = True
+# Types of other libraries, whose documentation is not built here.
+nitpick_ignore_regex = [("py:.*", r"(torch|numpy|np|matplotlib|typing|collections|pathlib|array_api_compat)\b.*"),
+                        ("py:class", r"(Tensor|Array|Axes|Path|optional|nn\.Parameter|NDArray.*|Results|Quantity|ModuleType)")]
+
+# MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
+mathjax_path = "mathjax/tex-svg.js"
+
+html_theme = "furo"
+html_title = "Tied Block Convolution"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
+html_show_sphinx = False
