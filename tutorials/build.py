@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 def notebook_of(text: Path) -> nbformat.NotebookNode:
     """The notebook that a MyST text describes, without outputs."""
-    notebook = jupytext.read(text)
+    notebook: nbformat.NotebookNode = jupytext.read(text)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
