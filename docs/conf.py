@@ -40,13 +40,16 @@ nb_execution_cache_path = str(ROOT / "docs" / "_build" / "executed" / digest)
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
+nb_code_prompt_show = "Show the solution"
+nb_code_prompt_hide = "Hide the solution"
 nb_ipywidgets_js: dict[str, str] = {}  # no script from elsewhere
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a kernel's warning about frozen modules
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-autodoc_typehints = "description"
+autodoc_typehints = "none"  # the descriptions tell shapes and units, which types do not
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
 # Types of other libraries, whose documentation is not built here.
@@ -62,6 +65,7 @@ nitpick_ignore_regex = [
 mathjax_path = "mathjax/tex-svg.js"
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "Tied Block Convolution"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]

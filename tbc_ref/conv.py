@@ -17,7 +17,10 @@ from .geometry import Array, Pair, as_int, check_conv
 class Gradients(NamedTuple):
     """The derivatives of a loss with respect to the arguments of an operator.
 
-    Each has the shape of what it is the derivative of; `db` that of one bias per filter.
+    Attributes:
+        dx: with respect to the input, in its shape.
+        dw: with respect to the weight, in its shape.
+        db: with respect to the bias, one for each stored filter, whether there is a bias or not.
     """
 
     dx: Array

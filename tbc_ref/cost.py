@@ -11,11 +11,17 @@ from .geometry import Pair, as_int, as_pair
 
 
 class Cost(NamedTuple):
-    """What an operator stores, and what it computes for one image."""
+    """What an operator stores, and what it computes.
 
-    weights: int  # stored weights
-    biases: int  # stored biases
-    macs: int  # multiply-accumulates for one image (for FC layers: one sample)
+    Attributes:
+        weights: stored weights.
+        biases: stored biases.
+        macs: multiply-accumulates for one image (of FC layers: for one sample).
+    """
+
+    weights: int
+    biases: int
+    macs: int
 
     @property
     def parameters(self) -> int:

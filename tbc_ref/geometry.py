@@ -16,13 +16,21 @@ Pair = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """The spatial side of a convolution, resolved from `stride`, `padding` and `dilation`."""
+    """The spatial side of a convolution, resolved from `stride`, `padding` and `dilation`.
+
+    Attributes:
+        stride: vertical and horizontal step, in pixels.
+        dilation: vertical and horizontal distance between taps, in pixels.
+        before: rows of zeros above the input, and columns of zeros to its left.
+        padded: height and width of the padded input.
+        output: height and width of the output.
+    """
 
     stride: Pair
     dilation: Pair
-    before: Pair  # rows of zeros above, columns of zeros to the left
-    padded: Pair  # height and width of the padded input
-    output: Pair  # height and width of the output
+    before: Pair
+    padded: Pair
+    output: Pair
 
     def tap(self, i: int, j: int) -> tuple[slice, ...]:
         """The padded input that kernel tap (i, j) meets: rows p·s + i·d, columns q·s + j·d."""
