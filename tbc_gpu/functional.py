@@ -164,7 +164,7 @@ def as_int(name: str, value: int, minimum: int) -> int:
 
 def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     """Check that the argument `name` is an int or a pair of ints, and return it as a pair."""
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, (tuple, list)):  # a union stops older versions of torch.compile
         value = (value, value)
     if len(value) != 2:
         raise ValueError(f"`{name}` (={value!r}) must be an int or a pair of ints")
