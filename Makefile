@@ -9,6 +9,11 @@ BIN := .venv/bin
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
+# An environment does not survive a move: make it anew when .ready names another folder.
+ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.ready
+endif
+
 .venv/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -17,7 +22,7 @@ help: ## Show this list
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
 	@mkdir -p .venv/etc/ipython # kernels here serve one notebook on this machine: no word on encryption
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > .venv/etc/ipython/ipython_kernel_config.py
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 setup: .venv/.ready ## Make .venv with all that is needed (redone when pyproject.toml changes)
 
@@ -28,8 +33,8 @@ site: setup ## Execute every tutorial and build the site into docs/_build/html
 serve: site ## Build the site and host it on http://localhost:8000 (PORT=…)
 	$(BIN)/python -m http.server --bind localhost --directory docs/_build/html $(PORT)
 
-lab: setup ## Open the tutorials in JupyterLab
-	$(BIN)/jupyter lab tutorials
+lab: setup ## Open the tutorials in JupyterLab (in a container as root: ARGS=--allow-root)
+	$(BIN)/jupyter lab $(ARGS) tutorials
 
 tutorials: setup ## Re-execute the tutorials and rewrite their stored notebooks
 	$(BIN)/python tutorials/build.py
@@ -50,4 +55,4 @@ lint: setup ## Check style, types and the walls between the packages
 	$(BIN)/lint-imports
 
 clean: ## Remove .venv and everything built
-	rm -rf .venv docs/_build
+	rm -rf .venv docs/_build docs/tutorials

@@ -38,6 +38,7 @@ digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources)))
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "docs" / "_build" / "executed" / digest)
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 nb_render_markdown_format = "myst"

@@ -115,10 +115,7 @@ def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:
     """
     channels = as_int("channels", channels, 1)
     groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
-    if channels % (groups * blocks):
-        raise ValueError(
-            f"`channels` (={channels}) must be divisible by `groups`·`blocks` (={groups}·{blocks})"
-        )
+    check_divisible("`channels`", channels, groups, blocks)
     return torch.arange(channels).reshape(groups, blocks, -1).transpose(0, 1).flatten()
 
 
@@ -156,7 +153,7 @@ def as_int(name: str, value: int, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"`{name}` (={value!r}) must be made of ints") from None
+        raise TypeError(f"`{name}` (={value!r}) must be an int") from None
     if number < minimum:
         raise ValueError(f"`{name}` (={value!r}) must be at least {minimum}")
     return number
@@ -169,6 +166,13 @@ def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     if len(value) != 2:
         raise ValueError(f"`{name}` (={value!r}) must be an int or a pair of ints")
     return as_int(name, value[0], minimum), as_int(name, value[1], minimum)
+
+
+def check_divisible(what: str, size: int, groups: int, blocks: int) -> None:
+    """Check that `size` divides into `groups` groups of `blocks` blocks."""
+    if size % (groups * blocks):
+        rule = f"`groups`·`blocks` (={groups}·{blocks})" if groups > 1 else f"`blocks` (={blocks})"
+        raise ValueError(f"{what} (={size}) must be divisible by {rule}")
 
 
 def check_padding(padding: int | Pair | str, stride: Pair) -> Pair | str:
@@ -184,10 +188,10 @@ def check_padding(padding: int | Pair | str, stride: Pair) -> Pair | str:
 
 def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Check for floating-point tensors of one device and dtype (autocast may mix dtypes)."""
-    tensors = {"input": input, "weight": weight, "bias": bias}
+    tensors = {"input": input, "weight": weight}
+    if bias is not None:
+        tensors["bias"] = bias
     for name, tensor in tensors.items():
-        if tensor is None and name == "bias":
-            continue
         if not isinstance(tensor, Tensor):
             kind = type(tensor)
             raise TypeError(
@@ -195,13 +199,14 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             )
         if not tensor.is_floating_point():
             raise TypeError(f"`{name}` (dtype {tensor.dtype}) must be of a floating-point dtype")
-        if tensor.device != input.device:
+    for name, tensor in tensors.items():
+        if tensor.device != weight.device:
             raise ValueError(
-                f"`{name}` (on {tensor.device}) must be on the device of `input` ({input.device})"
+                f"`{name}` (on {tensor.device}) must be on the device of `weight` ({weight.device})"
             )
-        if tensor.dtype != input.dtype and not torch.is_autocast_enabled(input.device.type):
+        if tensor.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
             raise TypeError(
-                f"`{name}` (dtype {tensor.dtype}) must have the dtype of `input` ({input.dtype})"
+                f"`{name}` (dtype {tensor.dtype}) must have the dtype of `weight` ({weight.dtype})"
             )
 
 
@@ -225,11 +230,7 @@ def _check_conv_shapes(
             "(C_out/B, C_in/(G·B), kH, kW)"
         )
     channels = input.shape[-3]
-    if channels % (groups * blocks):
-        raise ValueError(
-            f"the channels of `input` (={channels}) must be divisible by "
-            f"`groups`·`blocks` (={groups}·{blocks})"
-        )
+    check_divisible("the channels of `input`", channels, groups, blocks)
     thin = channels // (groups * blocks)
     if weight.shape[1] != thin or weight.shape[0] % groups or 0 in weight.shape:
         raise ValueError(
@@ -258,10 +259,7 @@ def _check_linear_shapes(input: Tensor, weight: Tensor, bias: Tensor | None, blo
             f"`weight` (shape {tuple(weight.shape)}) must have 2 dimensions (out/B, in/B)"
         )
     features = input.shape[-1]
-    if features % blocks:
-        raise ValueError(
-            f"the features of `input` (={features}) must be divisible by `blocks` (={blocks})"
-        )
+    check_divisible("the features of `input`", features, 1, blocks)
     if weight.shape[1] != features // blocks or 0 in weight.shape:
         raise ValueError(
             f"`weight` (shape {tuple(weight.shape)}) must be (out/B, {features // blocks}) "

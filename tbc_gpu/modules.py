@@ -15,7 +15,9 @@ from .functional import (
     Pair,
     as_int,
     as_pair,
+    check_divisible,
     check_padding,
+    check_tensors,
     tied_block_conv2d,
     tied_block_linear,
 )
@@ -94,14 +96,10 @@ class TiedBlockConv2d(nn.Module):
         if padding_mode not in modes:
             raise ValueError(f"`padding_mode` (={padding_mode!r}) must be one of {modes}")
         self.padding_mode = padding_mode
-        parts = self.groups * self.blocks
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % parts:
-                raise ValueError(
-                    f"`{name}` (={channels}) must be divisible by "
-                    f"`groups`·`blocks` (={groups}·{blocks})"
-                )
-        shape = (out_channels // self.blocks, in_channels // parts, *self.kernel_size)
+        check_divisible("`in_channels`", self.in_channels, self.groups, self.blocks)
+        check_divisible("`out_channels`", self.out_channels, self.groups, self.blocks)
+        thin = self.in_channels // (self.groups * self.blocks)
+        shape = (self.out_channels // self.blocks, thin, *self.kernel_size)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
@@ -115,6 +113,12 @@ class TiedBlockConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (N, C_in, H, W) or (C_in, H, W)."""
+        check_tensors(input, self.weight, self.bias)
+        if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
+            raise ValueError(
+                f"`input` (shape {tuple(input.shape)}) must be (N, {self.in_channels}, H, W), "
+                f"or ({self.in_channels}, H, W) without a batch"
+            )
         zeros = self.padding_mode == "zeros"
         return tied_block_conv2d(
             input if zeros else F.pad(input, self._sides(), mode=self.padding_mode),
@@ -208,12 +212,9 @@ class TiedBlockLinear(nn.Module):
         self.in_features = as_int("in_features", in_features, 1)
         self.out_features = as_int("out_features", out_features, 1)
         self.blocks = as_int("blocks", blocks, 1)
-        for name, features in (("in_features", in_features), ("out_features", out_features)):
-            if features % self.blocks:
-                raise ValueError(
-                    f"`{name}` (={features}) must be divisible by `blocks` (={blocks})"
-                )
-        shape = (out_features // self.blocks, in_features // self.blocks)
+        check_divisible("`in_features`", self.in_features, 1, self.blocks)
+        check_divisible("`out_features`", self.out_features, 1, self.blocks)
+        shape = (self.out_features // self.blocks, self.in_features // self.blocks)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
             self.bias = nn.Parameter(torch.empty(shape[0], device=device, dtype=dtype))
@@ -227,6 +228,11 @@ class TiedBlockLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (…, in_features)."""
+        check_tensors(input, self.weight, self.bias)
+        if input.ndim == 0 or input.shape[-1] != self.in_features:
+            raise ValueError(
+                f"`input` (shape {tuple(input.shape)}) must be (…, {self.in_features})"
+            )
         return tied_block_linear(input, self.weight, self.bias, blocks=self.blocks)
 
     def extra_repr(self) -> str:

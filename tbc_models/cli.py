@@ -1,6 +1,8 @@
 """The command `tbc`."""
 
 import json
+import math
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -50,17 +52,20 @@ def check(
     cases: Annotated[int, typer.Option(min=1, help="Random cases for each operator.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed that all cases are drawn from.")] = 0,
     dtype: Annotated[
-        list[checking.DType] | None, typer.Option(help="Repeat for several.  [default: both]")
+        list[checking.DType] | None,
+        typer.Option(case_sensitive=False, help="Repeat for several.  [default: both]"),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="Where the backends run; auto: everywhere possible."),
     ] = "auto",
     operator: Annotated[
-        list[checking.Operator] | None, typer.Option(help="Repeat for several.  [default: all]")
+        list[checking.Operator] | None,
+        typer.Option(case_sensitive=False, help="Repeat for several.  [default: all]"),
     ] = None,
     case: Annotated[
-        int | None, typer.Option(min=0, help="Run the case with this index alone.")
+        int | None,
+        typer.Option(min=0, help="Run the case with this index alone; --cases is ignored."),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
@@ -74,8 +79,10 @@ def check(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{json_file.parent} is not a folder.", param_hint="--json")
+    if json_file is not None:
+        folder = json_file.resolve().parent
+        if json_file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise typer.BadParameter(f"{json_file} cannot be written.", param_hint="--json")
     operators = operator or list(checking.Operator)
     dtypes = dtype or list(checking.DType)
     indices = range(cases) if case is None else [case]
@@ -96,6 +103,10 @@ def check(
                 for row in checking.check(name, kind, indices=indices, seed=seed, device=device):
                     progress.update(task, completed=done + row.cases)
                 rows.append(row)
+    if case is not None:
+        for name in operators:
+            drawn = checking.draw(name, seed, case, dtypes[0])
+            console.print(str(drawn), highlight=False, soft_wrap=True)
     console.print(_table(rows))
     for row in rows:
         for failure in row.failures[:1]:
@@ -107,7 +118,7 @@ def check(
                 soft_wrap=True,
             )
     if json_file is not None:
-        write_text(json_file, json.dumps(_report(rows, cases=cases, seed=seed), indent=1) + "\n")
+        write_text(json_file, json.dumps(_report(rows, seed=seed, case=case), indent=1) + "\n")
     if not all(row.passed for row in rows):
         raise typer.Exit(1)
 
@@ -118,26 +129,31 @@ def _table(rows: list[checking.Row]) -> Table:
         caption=f"A row passes if none exceeds {checking.TOLERANCE:g} units.",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        pad_edge=False,
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("operator", no_wrap=True)
     table.add_column("dtype", no_wrap=True)
     table.add_column("cases", justify="right", no_wrap=True)
-    table.add_column("backends", min_width=16)
+    table.add_column("backends")
     for quantity in checking.QUANTITIES:
-        table.add_column(quantity, justify="right")
-    table.add_column("result", min_width=6)
+        table.add_column(quantity, justify="right", no_wrap=True)
+    table.add_column("result", no_wrap=True)
     for row in rows:
         table.add_row(
             row.operator,
             row.dtype,
             str(row.cases),
             ", ".join(row.backends),
-            *(f"{row.errors[quantity]:.3g}" for quantity in checking.QUANTITIES),
+            *(_units(row.errors[quantity]) for quantity in checking.QUANTITIES),
             "[green]pass[/green]" if row.passed else "[bold red]FAIL[/bold red]",
         )
     return table
+
+
+def _units(error: float) -> str:
+    return f"{error:.3f}" if error < 1000 else f"{error:.0e}"
 
 
 def _report(rows: list[checking.Row], **options: Any) -> dict[str, Any]:
@@ -157,5 +173,11 @@ def _report(rows: list[checking.Row], **options: Any) -> dict[str, Any]:
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "passed": all(row.passed for row in rows),
-        "rows": [asdict(row) | {"passed": row.passed} for row in rows],
+        "rows": [
+            asdict(row)
+            | {"passed": row.passed}
+            # JSON has no infinity and no NaN.
+            | {"errors": {q: e if math.isfinite(e) else str(e) for q, e in row.errors.items()}}
+            for row in rows
+        ],
     }

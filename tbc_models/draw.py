@@ -32,14 +32,16 @@ def wiring(
         The axes.
 
     Raises:
-        ValueError: if the channels do not divide by groups·blocks, or there are more stored
-            filters than colours.
+        ValueError: if a count is less than one, the channels do not divide by groups·blocks, or
+            there are more stored filters than colours.
 
     Example:
         >>> wiring(8, 4, blocks=2).get_title()
         'TBC, B = 2'
     """
     parts = groups * blocks
+    if groups < 1 or blocks < 1:
+        raise ValueError(f"`groups` (={groups}) and `blocks` (={blocks}) must be at least 1")
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if channels < 1 or channels % parts:
             raise ValueError(

@@ -3,15 +3,16 @@
 `x` is X, the input (N, C_in, H, W); `w` is W, the filters; `y` is X̃, the output. The one
 sum that everything else in this package is made of stands in `standard_conv`:
 
-    y[n, o, p, q] = b[o] + Σ_c Σ_i Σ_j w[o, c, i, j] · x[n, c, p·s + i·d, q·s + j·d]
+    y[n, o, p, q] = b[o] + Σ_c Σ_i Σ_j w[o, c, i, j] · x̂[n, c, p·s + i·d, q·s + j·d]
 
-with s the stride, d the dilation, and x zero outside its edges. It is computed one kernel
-tap (i, j) at a time: a matrix product of w[:, :, i, j] with the pixels which that tap meets.
+with s the stride, d the dilation, and x̂ the input with its padding of zeros around it. It is
+computed one kernel tap (i, j) at a time: a matrix product of w[:, :, i, j] with the pixels
+which that tap meets.
 """
 
 from typing import Any, NamedTuple
 
-from .geometry import Array, Pair, as_int, check_conv
+from .geometry import Array, Pair, as_int, check_conv, check_cotangent
 
 
 class Gradients(NamedTuple):
@@ -34,7 +35,7 @@ def split(array: Array, parts: int, *, axis: int) -> list[Array]:
     Args:
         array: X, any shape.
         parts: into how many.
-        axis: along which axis, counted from 0.
+        axis: along which axis, counted from the first, 0.
 
     Returns:
         The parts in order, views of the array where its library has views.
@@ -47,7 +48,7 @@ def split(array: Array, parts: int, *, axis: int) -> list[Array]:
         >>> split(np.arange(6.0), 3, axis=0)
         [array([0., 1.]), array([2., 3.]), array([4., 5.])]
     """
-    parts = as_int("parts", parts, minimum=1)
+    parts, axis = as_int("parts", parts, minimum=1), as_int("axis", axis, minimum=0)
     size, rest = divmod(array.shape[axis], parts)
     if rest:
         raise ValueError(f"axis {axis} (={array.shape[axis]}) must be divisible by {parts}")
@@ -97,7 +98,7 @@ def standard_conv(
     taps = xp.reshape(xp.permute_dims(w, (2, 3, 0, 1)), (k_h * k_w, c_o, c_i))
     for i in range(k_h):
         for j in range(k_w):
-            # y[n, o, pq] += Σ_c w[o, c, i, j] · x[n, c, p·s + i·d, q·s + j·d]
+            # y[n, o, pq] += Σ_c w[o, c, i, j] · x̂[n, c, p·s + i·d, q·s + j·d]
             x_ij = xp.reshape(x_pad[geo.tap(i, j)], (n, c_i, h_o * w_o))
             y += xp.matmul(taps[i * k_w + j, :, :], x_ij)
     if b is not None:
@@ -139,10 +140,11 @@ def standard_conv_backward(
                [2., 4., 2.],
                [1., 2., 1.]])
     """
-    xp, geo = check_conv(x, w, None, stride=stride, padding=padding, dilation=dilation, dy=dy)
+    xp, geo = check_conv(x, w, stride=stride, padding=padding, dilation=dilation)
     n, c_i, *size = x.shape
     c_o, _, k_h, k_w = w.shape
     h_o, w_o = geo.output
+    check_cotangent(dy, x, (n, c_o, h_o, w_o))
     x_pad = xp.zeros((n, c_i, *geo.padded), dtype=x.dtype, device=x.device)
     x_pad[geo.inside(size)] = x
     dx_pad = xp.zeros_like(x_pad)
@@ -152,9 +154,9 @@ def standard_conv_backward(
     for i in range(k_h):
         for j in range(k_w):
             at_tap = geo.tap(i, j)
-            # dx[n, c, p·s + i·d, q·s + j·d] += Σ_o w[o, c, i, j] · dy[n, o, pq]
+            # dx̂[n, c, p·s + i·d, q·s + j·d] += Σ_o w[o, c, i, j] · dy[n, o, pq]
             dx_pad[at_tap] += xp.reshape(xp.matmul(taps[i * k_w + j, :, :], dy), (n, c_i, h_o, w_o))
-            # dw[o, c, i, j] = Σ_n Σ_pq dy[n, o, pq] · x[n, c, p·s + i·d, q·s + j·d]
+            # dw[o, c, i, j] = Σ_n Σ_pq dy[n, o, pq] · x̂[n, c, p·s + i·d, q·s + j·d]
             x_ij = xp.reshape(x_pad[at_tap], (n, c_i, h_o * w_o))
             dw[:, :, i, j] = xp.sum(xp.matmul(dy, xp.matrix_transpose(x_ij)), axis=0)
     # db[o] = Σ_n Σ_pq dy[n, o, pq]
@@ -239,7 +241,8 @@ def group_conv_backward(
                [5., 5.]])
     """
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    xp, _ = check_conv(x, w, None, groups=groups, dy=dy, **options)
+    xp, geo = check_conv(x, w, groups=groups, **options)
+    check_cotangent(dy, x, (x.shape[0], w.shape[0], *geo.output))
     dY, X, W = split(dy, groups, axis=1), split(x, groups, axis=1), split(w, groups, axis=0)
     # Group g's output depends on X_g and W_g alone.
     parts = [standard_conv_backward(dY[g], X[g], W[g], **options) for g in range(groups)]

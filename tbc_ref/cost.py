@@ -7,7 +7,7 @@ counted apart, as the paper leaves them out, and adding one is not counted as a 
 
 from typing import NamedTuple
 
-from .geometry import Pair, as_int, as_pair
+from .geometry import Pair, as_int, as_pair, check_divisible
 
 
 class Cost(NamedTuple):
@@ -247,11 +247,7 @@ def _checked(
 
 
 def _checked_pair(groups: int, blocks: int, **sizes: int) -> Pair:
-    for name, size in sizes.items():
-        if as_int(name, size, minimum=1) % (groups * blocks):
-            rule = (
-                f"`groups`·`blocks` (={groups}·{blocks})" if groups > 1 else f"`blocks` (={blocks})"
-            )
-            raise ValueError(f"`{name}` (={size}) must be divisible by {rule}")
-    into, out = sizes.values()
+    into, out = (as_int(name, size, minimum=1) for name, size in sizes.items())
+    for name, size in zip(sizes, (into, out), strict=True):
+        check_divisible(f"`{name}`", size, groups=groups, blocks=blocks)
     return into, out

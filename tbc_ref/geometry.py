@@ -121,22 +121,21 @@ def as_int(name: str, value: int, *, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"`{name}` (={value!r}) must be made of ints") from None
+        raise TypeError(f"`{name}` (={value!r}) must be an int") from None
     if number < minimum:
         raise ValueError(f"`{name}` (={value!r}) must be at least {minimum}")
     return number
 
 
-def check_arrays(**arrays: Array | None) -> ModuleType:
+def check_arrays(**arrays: Array) -> ModuleType:
     """Check that all arrays come from one library and share one dtype; return that library.
 
     Raises:
         TypeError: for anything that is not an array, for two libraries, two dtypes, or a dtype
             other than float32 and float64.
     """
-    given = {name: array for name, array in arrays.items() if array is not None}
     namespaces = {}
-    for name, array in given.items():
+    for name, array in arrays.items():
         try:
             namespaces[name] = array_namespace(array)
         except TypeError:
@@ -145,16 +144,16 @@ def check_arrays(**arrays: Array | None) -> ModuleType:
     for name, other in others:
         if other is not xp:
             raise TypeError(
-                f"`{name}` (a {_kind(given[name])}) must come from the same library "
-                f"as `{first}` (a {_kind(given[first])})"
+                f"`{name}` (a {_kind(arrays[name])}) must come from the same library "
+                f"as `{first}` (a {_kind(arrays[first])})"
             )
-    for name, array in given.items():
+    for name, array in arrays.items():
         if array.dtype not in (xp.float32, xp.float64):
             raise TypeError(f"`{name}` (dtype {array.dtype}) must be float32 or float64")
-        if array.dtype != given[first].dtype:
+        if array.dtype != arrays[first].dtype:
             raise TypeError(
                 f"`{name}` (dtype {array.dtype}) must have the dtype of `{first}` "
-                f"({given[first].dtype})"
+                f"({arrays[first].dtype})"
             )
     return xp
 
@@ -162,14 +161,13 @@ def check_arrays(**arrays: Array | None) -> ModuleType:
 def check_conv(
     x: Array,
     w: Array,
-    b: Array | None,
+    b: Array | None = None,
     *,
     stride: int | Pair,
     padding: int | Pair | str,
     dilation: int | Pair,
     groups: int = 1,
     blocks: int = 1,
-    dy: Array | None = None,
 ) -> tuple[ModuleType, Geometry]:
     """Check every argument of a convolution with `groups` groups of `blocks` blocks.
 
@@ -179,54 +177,68 @@ def check_conv(
     Raises:
         TypeError, ValueError: naming the argument, its value and the rule that it breaks.
     """
-    xp = check_arrays(x=x, w=w, b=b, dy=dy)
+    xp = check_arrays(x=x, w=w) if b is None else check_arrays(x=x, w=w, b=b)
     groups, blocks = as_int("groups", groups, minimum=1), as_int("blocks", blocks, minimum=1)
     check_dimensions("x", x, "(N, C_in, H, W)")
-    check_dimensions("w", w, "(C_out/B, C_in/(G·B), kH, kW)")
-    parts, channels = groups * blocks, x.shape[1]
-    if channels % parts:
+    check_dimensions("w", w, "(C_out, C_in, kH, kW)")
+    channels = x.shape[1]
+    check_divisible("the channels of `x`", channels, groups=groups, blocks=blocks)
+    thin = channels // (groups * blocks)
+    if w.shape[1] != thin or w.shape[0] % groups or 0 in w.shape:
+        filters = "C_out/B" if blocks > 1 else "C_out"
+        by = f" with {filters} divisible by `groups` (={groups})" if groups > 1 else ""
+        tied = f" and `blocks`={blocks}" if blocks > 1 else ""
         raise ValueError(
-            f"the channels of `x` (={channels}) must be divisible by "
-            f"`groups`·`blocks` (={groups}·{blocks})"
+            f"`w` (shape {tuple(w.shape)}) must be ({filters}, {thin}, kH, kW){by} "
+            f"for {channels} input channels{tied}"
         )
-    if w.shape[1] != channels // parts or w.shape[0] % groups or 0 in w.shape:
-        raise ValueError(
-            f"`w` (shape {tuple(w.shape)}) must be (C_out/B, {channels // parts}, kH, kW) with "
-            f"C_out/B divisible by `groups`, for {channels} input channels, "
-            f"`groups`={groups} and `blocks`={blocks}"
-        )
-    check_shape("b", b, (w.shape[0],))
+    if b is not None:
+        check_shape("b", b, (w.shape[0],))
     geo = geometry(x.shape[2:], w.shape[2:], stride=stride, padding=padding, dilation=dilation)
-    check_shape("dy", dy, (x.shape[0], blocks * w.shape[0], *geo.output))
     return xp, geo
 
 
-def check_linear(
-    x: Array, w: Array, b: Array | None, *, blocks: int = 1, dy: Array | None = None
-) -> ModuleType:
+def check_linear(x: Array, w: Array, b: Array | None = None, *, blocks: int = 1) -> ModuleType:
     """Check every argument of a (tied block) fully connected layer; return the arrays' library.
 
     Raises:
         TypeError, ValueError: naming the argument, its value and the rule that it breaks.
     """
-    xp = check_arrays(x=x, w=w, b=b, dy=dy)
+    xp = check_arrays(x=x, w=w) if b is None else check_arrays(x=x, w=w, b=b)
     blocks = as_int("blocks", blocks, minimum=1)
     if x.ndim == 0:
         raise ValueError("`x` (shape ()) must have at least one dimension (…, in)")
-    check_dimensions("w", w, "(out/B, in/B)")
+    check_dimensions("w", w, "(out, in)")
     features = x.shape[-1]
-    if features % blocks:
-        raise ValueError(
-            f"the features of `x` (={features}) must be divisible by `blocks` (={blocks})"
-        )
+    check_divisible("the features of `x`", features, blocks=blocks)
     if w.shape[1] != features // blocks or 0 in w.shape:
+        out, tied = ("out/B", f" and `blocks`={blocks}") if blocks > 1 else ("out", "")
         raise ValueError(
-            f"`w` (shape {tuple(w.shape)}) must be (out/B, {features // blocks}) "
-            f"for {features} input features and `blocks`={blocks}"
+            f"`w` (shape {tuple(w.shape)}) must be ({out}, {features // blocks}) "
+            f"for {features} input features{tied}"
         )
-    check_shape("b", b, (w.shape[0],))
-    check_shape("dy", dy, (*x.shape[:-1], blocks * w.shape[0]))
+    if b is not None:
+        check_shape("b", b, (w.shape[0],))
     return xp
+
+
+def check_cotangent(dy: Array, x: Array, shape: tuple[int, ...]) -> None:
+    """Check that `dy` is an array like `x`, with the shape of the output.
+
+    Raises:
+        TypeError, ValueError: naming `dy`, its value and the rule that it breaks.
+    """
+    check_arrays(x=x, dy=dy)
+    check_shape("dy", dy, shape)
+
+
+def check_divisible(what: str, size: int, *, groups: int = 1, blocks: int = 1) -> None:
+    """Raise ValueError unless `size` divides into `groups` groups of `blocks` blocks."""
+    if size % (groups * blocks):
+        counts = {"groups": groups, "blocks": blocks}
+        told = {name: n for name, n in counts.items() if n > 1}
+        names, values = "·".join(f"`{name}`" for name in told), "·".join(map(str, told.values()))
+        raise ValueError(f"{what} (={size}) must be divisible by {names} (={values})")
 
 
 def check_dimensions(name: str, array: Array, axes: str) -> None:
@@ -238,9 +250,9 @@ def check_dimensions(name: str, array: Array, axes: str) -> None:
         )
 
 
-def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError if `array` is given and its shape is not `shape`."""
-    if array is not None and tuple(array.shape) != tuple(shape):
+def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless the shape of `array` is `shape`."""
+    if tuple(array.shape) != tuple(shape):
         raise ValueError(f"`{name}` (shape {tuple(array.shape)}) must have shape {tuple(shape)}")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace, size
 
 from .conv import Gradients
-from .geometry import Array
+from .geometry import Array, check_arrays, check_shape
 
 
 def central_differences(
@@ -33,7 +33,8 @@ def central_differences(
         The gradient, with the shape of x.
 
     Raises:
-        ValueError: if `step` is not positive.
+        ValueError: if `step` is not positive, or `dy` does not have the shape of f(x).
+        TypeError: for anything but float32 or float64 arrays of one library and dtype.
 
     Example:
         >>> import numpy as np
@@ -43,7 +44,8 @@ def central_differences(
     """
     if not step > 0:
         raise ValueError(f"`step` (={step!r}) must be positive")
-    xp = array_namespace(x)
+    xp = check_arrays(x=x, dy=dy)
+    check_shape("dy", dy, f(x).shape)
     gradient = xp.zeros((size(x),), dtype=x.dtype, device=x.device)
     for i in range(gradient.shape[0]):
         sides = []
@@ -85,6 +87,7 @@ def gradcheck(
         The three relative errors, as `Gradients(dx, dw, db)` of floats.
 
     Raises:
+        TypeError: for anything but float32 or float64 arrays of one library and dtype.
         ArithmeticError: naming the gradient that is off, and by how much.
 
     Example:
@@ -96,7 +99,7 @@ def gradcheck(
         >>> max(errors) < 1e-9
         True
     """
-    xp = array_namespace(x)
+    xp = check_arrays(x=x, w=w, b=b)
     y = f(x, w, b, **options)
     rng = np.random.default_rng(seed)
     dy = xp.asarray(rng.standard_normal(tuple(y.shape)), dtype=y.dtype, device=y.device)

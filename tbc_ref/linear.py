@@ -3,7 +3,7 @@
 import math
 
 from .conv import Gradients
-from .geometry import Array, check_linear
+from .geometry import Array, check_cotangent, check_linear
 
 
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
@@ -52,7 +52,8 @@ def linear_backward(dy: Array, x: Array, w: Array) -> Gradients:
         >>> linear_backward(dy, x, w).dw
         array([[3., 3.]])
     """
-    xp = check_linear(x, w, None, dy=dy)
+    xp = check_linear(x, w)
+    check_cotangent(dy, x, (*x.shape[:-1], w.shape[0]))
     n = math.prod(x.shape[:-1])  # all leading axes together: every row is one sample
     rows, d_rows = xp.reshape(x, (n, x.shape[-1])), xp.reshape(dy, (n, dy.shape[-1]))
     # dx[…, c] = Σ_o w[o, c] · dy[…, o];  dw[o, c] = Σ_n dy[n, o] · x[n, c];  db[o] = Σ_n dy[n, o]

@@ -10,7 +10,7 @@ from operator import add
 from typing import Any
 
 from .conv import Gradients, split, standard_conv, standard_conv_backward
-from .geometry import Array, Pair, check_conv, check_linear
+from .geometry import Array, Pair, check_conv, check_cotangent, check_linear
 from .linear import linear, linear_backward
 
 
@@ -92,7 +92,8 @@ def tied_block_conv_backward(
         array([4., 6.])
     """
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    xp, _ = check_conv(x, w, None, blocks=blocks, dy=dy, **options)
+    xp, geo = check_conv(x, w, blocks=blocks, **options)
+    check_cotangent(dy, x, (x.shape[0], blocks * w.shape[0], *geo.output))
     parts = [
         standard_conv_backward(dY_b, X_b, w, **options)
         for dY_b, X_b in zip(split(dy, blocks, axis=1), split(x, blocks, axis=1), strict=True)
@@ -196,7 +197,8 @@ def tied_block_group_conv_backward(
         array([3., 7.])
     """
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    xp, _ = check_conv(x, w, None, groups=groups, blocks=blocks, dy=dy, **options)
+    xp, geo = check_conv(x, w, groups=groups, blocks=blocks, **options)
+    check_cotangent(dy, x, (x.shape[0], blocks * w.shape[0], *geo.output))
     dY, X, W = split(dy, groups, axis=1), split(x, groups, axis=1), split(w, groups, axis=0)
     # Within a group the blocks sum into dW'_g; between groups nothing is shared.
     parts = [
@@ -256,7 +258,8 @@ def tied_block_linear_backward(dy: Array, x: Array, w: Array, *, blocks: int) ->
         >>> tied_block_linear_backward(dy, x, w, blocks=2).dw
         array([[4., 6.]])
     """
-    xp = check_linear(x, w, None, blocks=blocks, dy=dy)
+    xp = check_linear(x, w, blocks=blocks)
+    check_cotangent(dy, x, (*x.shape[:-1], blocks * w.shape[0]))
     last = x.ndim - 1
     parts = [
         linear_backward(dy_b, x_b, w)

@@ -55,6 +55,27 @@ def test_a_nan_and_a_wrong_shape_are_found(monkeypatch: pytest.MonkeyPatch) -> N
         assert not row.errors["y"] <= checking.TOLERANCE
 
 
+def test_a_case_that_raises_is_told_like_one_that_differs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(tbc_ref, "linear", crash)
+    file = tmp_path / "result.json"
+    arguments = ["check", "--operator", "fc", "--case", "3", "--json", str(file)]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "RuntimeError: no such kernel" in result.output
+    assert json.loads(file.read_text())["rows"][0]["errors"]["y"] == "inf"
+
+
+def test_one_case_alone_shows_what_it_is() -> None:
+    result = runner.invoke(app, ["check", "--operator", "TGC", "--case", "17", "--device", "cpu"])
+    assert result.exit_code == 0
+    assert str(checking.draw("TGC", 0, 17, "float64")) in result.output
+
+
 def test_cases_vary_and_are_drawn_from_seed_and_index_alone() -> None:
     first, again = (checking.draw("TGC", 3, 14, "float32") for _ in range(2))
     assert str(first) == str(again)
@@ -64,7 +85,7 @@ def test_cases_vary_and_are_drawn_from_seed_and_index_alone() -> None:
     for option in ("stride", "dilation", "padding", "groups", "blocks"):
         assert len({str(case.options[option]) for case in cases}) >= 4
     assert {"same", "valid"} <= {case.options["padding"] for case in cases}
-    assert any(case.x.shape[0] == 0 for case in cases)
+    assert 0 < sum(case.x.shape[0] == 0 for case in cases) < 20
     assert any(case.b is None for case in cases)
     assert any(case.channels_last for case in cases)
     assert any(case.x.shape[2] != case.x.shape[3] for case in cases)
@@ -122,7 +143,8 @@ def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
         (["--cases", "0"], "--cases"),
         (["--dtype", "float16"], "float16"),
         (["--operator", "CONV"], "CONV"),
-        (["--json", "/no/such/folder/file.json"], "/no/such/folder"),
+        (["--json", "/no/such/folder/file.json"], "cannot be written"),
+        (["--json", "/"], "cannot be written"),
         (["--device", "cuda"], "no CUDA device"),
     ],
 )

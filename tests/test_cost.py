@@ -1,5 +1,6 @@
 """The cost formulas against what is really stored and computed, and against the paper."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -51,6 +52,12 @@ def test_linear_formulas(B: int, thin: int, filters: int, bias: bool) -> None:
     full = cost.linear(B * thin, B * filters)
     assert full.weights == B * B * counted.weights  # B² fewer parameters
     assert full.macs == B * counted.macs  # B times less computation
+
+
+def test_counts_do_not_overflow_numpy_integers() -> None:
+    big = np.int32(2048)
+    counted = cost.standard_conv(big, big, np.int32(7), output_size=np.int32(224))  # type: ignore[arg-type]
+    assert counted.macs == 2048 * 2048 * 49 * 224 * 224
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def test_the_wiring_has_a_line_for_each_product_and_a_colour_for_each_filter(
 
 
 def test_wiring_refuses_what_it_cannot_draw() -> None:
+    with pytest.raises(ValueError, match=r"`blocks` \(=0\) must be at least 1"):
+        wiring(8, 4, blocks=0)
     with pytest.raises(ValueError, match=r"`in_channels` \(=7\) must be a multiple"):
         wiring(7, 4, blocks=2)
     with pytest.raises(

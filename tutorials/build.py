@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -28,7 +29,6 @@ def notebook_of(text: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{text.stem}-{number:03d}"
-        cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"] else {}
     return notebook
 
 
@@ -38,8 +38,8 @@ def in_step(text: Path) -> bool:
     if not stored.exists():
         return False
 
-    def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, ...]]:
-        return [(c.cell_type, c.source, str(c.metadata.get("tags"))) for c in notebook.cells]
+    def cells(notebook: nbformat.NotebookNode) -> list[tuple[Any, ...]]:
+        return [(c.cell_type, c.source, dict(c.metadata)) for c in notebook.cells]
 
     return cells(notebook_of(text)) == cells(nbformat.read(stored, 4))
 
