@@ -81,10 +81,19 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
     Returns:
         (C_out, …), the weight of a group convolution with G·B groups and the same output.
 
+    Raises:
+        TypeError: if a count is not an int.
+        ValueError: if a count is less than one, or the filters do not divide by groups.
+
     Example:
         >>> repeat_for_blocks(torch.tensor([1.0, 2.0, 3.0, 4.0]), groups=2, blocks=2)
         tensor([1., 2., 1., 2., 3., 4., 3., 4.])
     """
+    groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
+    if filters.shape[0] % groups:
+        raise ValueError(
+            f"`filters` (shape {tuple(filters.shape)}) must divide into `groups` (={groups})"
+        )
     by_group: Tensor = filters.unflatten(0, (groups, -1))
     return by_group.repeat_interleave(blocks, dim=0).flatten(0, 1)
 
@@ -228,6 +237,10 @@ def _check_conv_shapes(
         raise ValueError(
             f"`weight` (shape {tuple(weight.shape)}) must have 4 dimensions "
             "(C_out/B, C_in/(G·B), kH, kW)"
+        )
+    if 0 in input.shape[-2:]:
+        raise ValueError(
+            f"`input` (shape {tuple(input.shape)}) must have maps of at least one pixel"
         )
     channels = input.shape[-3]
     check_divisible("the channels of `input`", channels, groups, blocks)

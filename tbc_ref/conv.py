@@ -41,7 +41,7 @@ def split(array: Array, parts: int, *, axis: int) -> list[Array]:
         The parts in order, views of the array where its library has views.
 
     Raises:
-        ValueError: if the axis does not divide into `parts`.
+        ValueError: if there is no such axis, or it does not divide into `parts`.
 
     Example:
         >>> import numpy as np
@@ -49,6 +49,8 @@ def split(array: Array, parts: int, *, axis: int) -> list[Array]:
         [array([0., 1.]), array([2., 3.]), array([4., 5.])]
     """
     parts, axis = as_int("parts", parts, minimum=1), as_int("axis", axis, minimum=0)
+    if axis >= array.ndim:
+        raise ValueError(f"`axis` (={axis}) must be less than {array.ndim}, the axes of `array`")
     size, rest = divmod(array.shape[axis], parts)
     if rest:
         raise ValueError(f"axis {axis} (={array.shape[axis]}) must be divisible by {parts}")

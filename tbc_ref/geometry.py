@@ -181,6 +181,8 @@ def check_conv(
     groups, blocks = as_int("groups", groups, minimum=1), as_int("blocks", blocks, minimum=1)
     check_dimensions("x", x, "(N, C_in, H, W)")
     check_dimensions("w", w, "(C_out, C_in, kH, kW)")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"`x` (shape {tuple(x.shape)}) must have maps of at least one pixel")
     channels = x.shape[1]
     check_divisible("the channels of `x`", channels, groups=groups, blocks=blocks)
     thin = channels // (groups * blocks)

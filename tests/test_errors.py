@@ -13,6 +13,7 @@ from tbc_gpu import (
     TiedBlockConv2d,
     TiedBlockLinear,
     authors_channel_order,
+    repeat_for_blocks,
     tied_block_conv2d,
     tied_block_linear,
 )
@@ -51,6 +52,8 @@ BAD_CONVS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         r"\(dtype .*float(32|64)\) must have the dtype",
     ),
     ("integers", {"x_dtype": "int64", "w_dtype": "int64"}, TypeError, r"\(dtype .*int64\) must be"),
+    ("empty map", {"x": (2, 8, 0, 5), "padding": 3}, ValueError, r"\(2, 8, 0, 5\)\) .* one pixel"),
+    ("empty map, same", {"x": (2, 8, 0, 5), "padding": "same"}, ValueError, "at least one pixel"),
     ("no array", {"x": None}, TypeError, r"\(a .*list\) must be a"),
 ]
 
@@ -238,6 +241,9 @@ def test_mixed_devices() -> None:
         (lambda: cost.standard_conv(8, 8, 1.5), TypeError, r"`kernel_size` \(=1.5\)"),  # type: ignore[arg-type]
         (lambda: tbc_ref.split(np.ones(5), 2, axis=0), ValueError, r"axis 0 \(=5\).* 2"),
         (lambda: tbc_ref.split(np.ones(4), 2, axis=-1), ValueError, r"`axis` \(=-1\)"),
+        (lambda: tbc_ref.split(np.ones(4), 2, axis=1), ValueError, r"`axis` \(=1\) .* than 1"),
+        (lambda: repeat_for_blocks(torch.ones(5), 2, 2), ValueError, r"`filters` \(shape \(5,\)\)"),
+        (lambda: repeat_for_blocks(torch.ones(4), 2, 0), ValueError, r"`blocks` \(=0\)"),
         (
             lambda: tbc_ref.central_differences(np.square, np.arange(3), np.ones(3)),
             TypeError,

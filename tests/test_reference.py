@@ -268,6 +268,11 @@ def test_an_empty_batch_gives_zero_gradients() -> None:
     y = tied_block_conv(x, w, blocks=2)
     dx, dw, db = tied_block_conv_backward(y, x, w, blocks=2)
     assert (y.shape, dx.shape) == ((0, 6, 3, 3), x.shape)
+    assert gradcheck(tied_block_conv, tied_block_conv_backward, x, w, np.zeros(3), blocks=2) == (
+        0,
+        0,
+        0,
+    )
     assert_array_equal(dw, np.zeros_like(w))
     assert_array_equal(db, np.zeros(3))
 
