@@ -59,6 +59,9 @@ def tied_block_conv2d(
     padding = check_padding(padding, stride)
     groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
     _check_conv_shapes(input, weight, bias, padding, dilation, groups, blocks)
+    # One tap has no distance to keep; before 2.15 PyTorch could crash over it (channels-last).
+    k_h, k_w = weight.shape[2:]
+    dilation = (dilation[0] if k_h > 1 else 1, dilation[1] if k_w > 1 else 1)
     return F.conv2d(
         input,
         repeat_for_blocks(weight, groups, blocks),
@@ -162,7 +165,9 @@ def as_int(name: str, value: int, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"`{name}` (={value!r}) must be an int") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"`{name}` (={value!r}) must be an int")
     if number < minimum:
         raise ValueError(f"`{name}` (={value!r}) must be at least {minimum}")
     return number
@@ -213,10 +218,16 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             raise ValueError(
                 f"`{name}` (on {tensor.device}) must be on the device of `weight` ({weight.device})"
             )
-        if tensor.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
+        if tensor.dtype != weight.dtype and not _autocast_unites(tensor, weight):
             raise TypeError(
                 f"`{name}` (dtype {tensor.dtype}) must have the dtype of `weight` ({weight.dtype})"
             )
+
+
+def _autocast_unites(*tensors: Tensor) -> bool:
+    kind = tensors[0].device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return enabled and all(t.dtype != torch.float64 for t in tensors)  # which it leaves alone
 
 
 def _check_conv_shapes(

@@ -203,8 +203,8 @@ def group_conv(
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     xp, _ = check_conv(x, w, b, groups=groups, **options)
     X, W = split(x, groups, axis=1), split(w, groups, axis=0)
-    b_ = [None] * groups if b is None else split(b, groups, axis=0)
-    return xp.concat([standard_conv(X[g], W[g], b_[g], **options) for g in range(groups)], axis=1)
+    b_ = [None] * len(W) if b is None else split(b, groups, axis=0)
+    return xp.concat([standard_conv(X[g], W[g], b_[g], **options) for g in range(len(W))], axis=1)
 
 
 def group_conv_backward(
@@ -247,7 +247,7 @@ def group_conv_backward(
     check_cotangent(dy, x, (x.shape[0], w.shape[0], *geo.output))
     dY, X, W = split(dy, groups, axis=1), split(x, groups, axis=1), split(w, groups, axis=0)
     # Group g's output depends on X_g and W_g alone.
-    parts = [standard_conv_backward(dY[g], X[g], W[g], **options) for g in range(groups)]
+    parts = [standard_conv_backward(dY[g], X[g], W[g], **options) for g in range(len(W))]
     return Gradients(
         dx=xp.concat([part.dx for part in parts], axis=1),
         dw=xp.concat([part.dw for part in parts], axis=0),

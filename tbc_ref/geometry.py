@@ -9,7 +9,7 @@ import operator
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 Array = Any  # any array that follows the Python array API standard
 Pair = tuple[int, int]
@@ -83,11 +83,11 @@ def geometry(
     strides = as_pair("stride", stride, minimum=1)
     dilations = as_pair("dilation", dilation, minimum=1)
     extra = tuple(d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True))
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if strides != (1, 1):
             raise ValueError(f'`padding` (="same") needs `stride` 1, not {stride!r}')
         before, total = (extra[0] // 2, extra[1] // 2), extra
-    elif padding == "valid":
+    elif isinstance(padding, str) and padding == "valid":
         before, total = (0, 0), (0, 0)
     elif isinstance(padding, str):
         raise ValueError(f'`padding` (={padding!r}) must be an int, a pair, "same" or "valid"')
@@ -118,10 +118,9 @@ def as_pair(name: str, value: int | Pair, *, minimum: int) -> Pair:
 
 def as_int(name: str, value: int, *, minimum: int) -> int:
     """Check that the argument `name` is an int of at least `minimum`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` (={value!r}) must be an int") from None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"`{name}` (={value!r}) must be an int")
+    number = operator.index(value)
     if number < minimum:
         raise ValueError(f"`{name}` (={value!r}) must be at least {minimum}")
     return number
@@ -133,6 +132,7 @@ def check_arrays(**arrays: Array) -> ModuleType:
     Raises:
         TypeError: for anything that is not an array, for two libraries, two dtypes, or a dtype
             other than float32 and float64.
+        ValueError: for two devices.
     """
     namespaces = {}
     for name, array in arrays.items():
@@ -154,6 +154,11 @@ def check_arrays(**arrays: Array) -> ModuleType:
             raise TypeError(
                 f"`{name}` (dtype {array.dtype}) must have the dtype of `{first}` "
                 f"({arrays[first].dtype})"
+            )
+        if device(array) != device(arrays[first]):
+            raise ValueError(
+                f"`{name}` (on {device(array)}) must be on the device of `{first}` "
+                f"({device(arrays[first])})"
             )
     return xp
 

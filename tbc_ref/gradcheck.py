@@ -88,6 +88,7 @@ def gradcheck(
 
     Raises:
         TypeError: for anything but float32 or float64 arrays of one library and dtype.
+        ValueError: if `step` is not positive.
         ArithmeticError: naming the gradient that is off, and by how much.
 
     Example:
@@ -100,6 +101,8 @@ def gradcheck(
         True
     """
     xp = check_arrays(x=x, w=w, b=b)
+    if not step > 0:
+        raise ValueError(f"`step` (={step!r}) must be positive")
     y = f(x, w, b, **options)
     rng = np.random.default_rng(seed)
     dy = xp.asarray(rng.standard_normal(tuple(y.shape)), dtype=y.dtype, device=y.device)

@@ -152,9 +152,9 @@ def tied_block_group_conv(
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     xp, _ = check_conv(x, w, b, groups=groups, blocks=blocks, **options)
     X, W = split(x, groups, axis=1), split(w, groups, axis=0)
-    b_ = [None] * groups if b is None else split(b, groups, axis=0)
+    b_ = [None] * len(W) if b is None else split(b, groups, axis=0)
     return xp.concat(
-        [tied_block_conv(X[g], W[g], b_[g], blocks=blocks, **options) for g in range(groups)],
+        [tied_block_conv(X[g], W[g], b_[g], blocks=blocks, **options) for g in range(len(W))],
         axis=1,
     )
 
@@ -202,7 +202,7 @@ def tied_block_group_conv_backward(
     dY, X, W = split(dy, groups, axis=1), split(x, groups, axis=1), split(w, groups, axis=0)
     # Within a group the blocks sum into dW'_g; between groups nothing is shared.
     parts = [
-        tied_block_conv_backward(dY[g], X[g], W[g], blocks=blocks, **options) for g in range(groups)
+        tied_block_conv_backward(dY[g], X[g], W[g], blocks=blocks, **options) for g in range(len(W))
     ]
     return Gradients(
         dx=xp.concat([part.dx for part in parts], axis=1),

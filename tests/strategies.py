@@ -39,9 +39,11 @@ def convs(
     if padding == "same":
         stride = (1, 1)
     sides = (0, 0) if isinstance(padding, str) else padding
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if padding == "same":  # which makes room for any kernel
+        spans = [1, 1]
     size = [
-        max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
-        for d, k, p in zip(dilation, kernel, sides, strict=True)
+        max(1, span - 2 * p) + draw(st.integers(0, 4)) for span, p in zip(spans, sides, strict=True)
     ]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return Conv(

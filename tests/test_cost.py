@@ -35,6 +35,12 @@ def test_formulas_count_what_the_layers_store_and_compute(
     assert cost.tied_block_group_conv(
         c_i, c_o, k, groups=G, blocks=1, output_size=tuple(output)
     ) == cost.group_conv(c_i, c_o, k, groups=G, output_size=tuple(output))
+    assert cost.tied_block_conv(c_i, c_o, k, blocks=B, bias=bias) == cost.tied_block_group_conv(
+        c_i, c_o, k, groups=1, blocks=B, bias=bias
+    )
+    assert cost.group_conv(c_i, c_o, k, groups=G, bias=bias) == cost.tied_block_group_conv(
+        c_i, c_o, k, groups=G, blocks=1, bias=bias
+    )
     assert cost.standard_conv(c_i, c_o, k, bias=bias) == cost.group_conv(
         c_i, c_o, k, groups=1, bias=bias
     )

@@ -39,6 +39,8 @@ BAD_CONVS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("zero blocks", {"blocks": 0}, ValueError, r"`blocks` \(=0\) must be at least 1"),
     ("negative blocks", {"blocks": -2}, ValueError, r"`blocks` \(=-2\) must be at least 1"),
     ("fractional blocks", {"blocks": 2.0}, TypeError, r"`blocks` \(=2.0\) must be"),
+    ("a bool", {"blocks": True}, TypeError, r"`blocks` \(=True\) must be an int"),
+    ("a bool as padding", {"padding": True}, TypeError, r"`padding` \(=True\) must be an int"),
     ("zero groups", {"groups": 0}, ValueError, r"`groups` \(=0\) must be at least 1"),
     ("negative padding", {"padding": (0, -1)}, ValueError, r"`padding` \(=-1\) must be at least 0"),
     ("unknown padding", {"padding": "full"}, ValueError, r"`padding` \(='full'\) must be .*same"),
@@ -127,6 +129,32 @@ def test_arrays_of_two_libraries(name: str, which: int) -> None:
     arguments[which] = torch.from_numpy(arguments[which])
     with pytest.raises(TypeError, match="must come from the same library as `x`"):
         backward(*arguments, **options)
+
+
+def test_arrays_on_two_devices() -> None:
+    x, w = torch.ones(1, 4, 3, 3), torch.ones(2, 2, 1, 1, device="meta")
+    with pytest.raises(ValueError, match=r"`w` \(on meta\) must be on the device of `x` \(cpu\)"):
+        tbc_ref.tied_block_conv(x, w, blocks=2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_autocast_does_not_excuse_float64(device: str) -> None:
+    x = torch.ones(1, 4, 3, 3, device=device)
+    w = torch.ones(2, 2, 1, 1, dtype=torch.float64, device=device)
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(TypeError, match="must have the dtype of `weight`"):
+            tied_block_conv2d(x, w, blocks=2)
+        with pytest.raises(TypeError, match="must have the dtype of `weight`"):
+            tied_block_linear(x[0, :, 0, 0], w[:, :, 0, 0], blocks=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.complex64])
+def test_tensors_that_do_not_float(dtype: torch.dtype) -> None:
+    x, w = torch.ones(1, 4, 3, 3, dtype=dtype), torch.ones(2, 2, 1, 1, dtype=dtype)
+    with pytest.raises(TypeError, match=r"`input` \(dtype .*\) must be of a floating-point dtype"):
+        tied_block_conv2d(x, w, blocks=2)
+    with pytest.raises(TypeError, match=r"`x` \(dtype .*\) must be float32 or float64"):
+        tbc_ref.tied_block_conv(x, w, blocks=2)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

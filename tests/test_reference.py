@@ -277,6 +277,25 @@ def test_an_empty_batch_gives_zero_gradients() -> None:
     assert_array_equal(db, np.zeros(3))
 
 
+def test_gradcheck_finds_what_a_cotangent_of_ones_would_not() -> None:
+    def upside_down(dy: Array, x: Array, w: Array) -> Gradients:
+        right = standard_conv_backward(dy, x, w)
+        return right._replace(dx=right.dx[:, :, ::-1, :])
+
+    x, w, b = np.ones((1, 2, 3, 3)), np.ones((2, 2, 1, 1)), np.ones(2)
+    with pytest.raises(ArithmeticError, match="`dx` of upside_down"):
+        gradcheck(standard_conv, upside_down, x, w, b)
+
+
+def test_gradcheck_finds_a_nan() -> None:
+    def broken(dy: Array, x: Array, w: Array) -> Gradients:
+        right = linear_backward(dy, x, w)
+        return right._replace(dw=right.dw * np.nan)
+
+    with pytest.raises(ArithmeticError, match="`dw` of broken"):
+        gradcheck(linear, broken, np.ones((2, 3)), np.ones((4, 3)), np.ones(4))
+
+
 @pytest.mark.parametrize("which", ["dx", "dw", "db"])
 @pytest.mark.parametrize("name", EVERY)
 def test_gradcheck_finds_a_flipped_sign(name: str, which: str) -> None:
