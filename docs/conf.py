@@ -52,15 +52,6 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # the descriptions tell shapes and units, which types do not
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
-# Types of other libraries, whose documentation is not built here.
-nitpick_ignore_regex = [
-    ("py:.*", r"(torch|numpy|np|matplotlib|typing|collections|pathlib|array_api_compat)\b.*"),
-    (
-        "py:class",
-        r"(Tensor|Array|Axes|Path|optional|nn\.Parameter|NDArray.*|Results|Quantity|ModuleType)",
-    ),
-]
-
 # MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
 mathjax_path = "mathjax/tex-svg.js"
 

@@ -5,7 +5,7 @@ silently be a plain one.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
@@ -92,7 +92,7 @@ class TiedBlockConv2d(nn.Module):
         self.dilation = as_pair("dilation", dilation, 1)
         self.groups = as_int("groups", groups, 1)
         self.blocks = as_int("blocks", blocks, 1)
-        modes = ("zeros", "reflect", "replicate", "circular")
+        modes = get_args(PaddingMode)
         if padding_mode not in modes:
             raise ValueError(f"`padding_mode` (={padding_mode!r}) must be one of {modes}")
         self.padding_mode = padding_mode

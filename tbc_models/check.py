@@ -14,6 +14,7 @@ import math
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -334,11 +335,23 @@ def check(
     for start in range(0, len(indices), 50):
         cases = [draw(operator, seed, i, dtype) for i in indices[start : start + 50]]
         expected = [attempt(run_reference, case) for case in cases]
-        for name, run in others.items():
-            for case, right in zip(cases, expected, strict=True):
-                row.add(case, name, right, attempt(run, case))
+        with one_thread():
+            for name, run in others.items():
+                for case, right in zip(cases, expected, strict=True):
+                    row.add(case, name, right, attempt(run, case))
         row.cases += len(cases)
         yield row
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread: the cases are so small that a second costs more than it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def attempt(run: Callable[[Case], Results], case: Case) -> Results | Exception:

@@ -83,7 +83,6 @@ def check(
         folder = json_file.resolve().parent
         if json_file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise typer.BadParameter(f"{json_file} cannot be written.", param_hint="--json")
-    torch.set_num_threads(1)  # the cases are small: a second thread costs more than it does
     operators = operator or list(checking.Operator)
     dtypes = dtype or list(checking.DType)
     indices = range(cases) if case is None else [case]

@@ -82,18 +82,18 @@ def geometry(
     kernel_size = as_pair("kernel_size", kernel_size, minimum=1)
     strides = as_pair("stride", stride, minimum=1)
     dilations = as_pair("dilation", dilation, minimum=1)
-    extra = tuple(d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True))
-    if isinstance(padding, str) and padding == "same":
+    extra = (dilations[0] * (kernel_size[0] - 1), dilations[1] * (kernel_size[1] - 1))
+    if not isinstance(padding, str):
+        before = as_pair("padding", padding, minimum=0)
+        total = (2 * before[0], 2 * before[1])
+    elif padding == "same":
         if strides != (1, 1):
             raise ValueError(f'`padding` (="same") needs `stride` 1, not {stride!r}')
         before, total = (extra[0] // 2, extra[1] // 2), extra
-    elif isinstance(padding, str) and padding == "valid":
+    elif padding == "valid":
         before, total = (0, 0), (0, 0)
-    elif isinstance(padding, str):
-        raise ValueError(f'`padding` (={padding!r}) must be an int, a pair, "same" or "valid"')
     else:
-        before = as_pair("padding", padding, minimum=0)
-        total = (2 * before[0], 2 * before[1])
+        raise ValueError(f'`padding` (={padding!r}) must be an int, a pair, "same" or "valid"')
     padded = (size[0] + total[0], size[1] + total[1])
     spans = (extra[0] + 1, extra[1] + 1)
     if spans[0] > padded[0] or spans[1] > padded[1]:

@@ -42,8 +42,7 @@ def central_differences(
         >>> central_differences(lambda x: x**2, x, np.ones(2)).round(6)
         array([2., 4.])
     """
-    if not step > 0:
-        raise ValueError(f"`step` (={step!r}) must be positive")
+    _check_step(step)
     xp = check_arrays(x=x, dy=dy)
     check_shape("dy", dy, f(x).shape)
     gradient = xp.zeros((size(x),), dtype=x.dtype, device=x.device)
@@ -101,8 +100,7 @@ def gradcheck(
         True
     """
     xp = check_arrays(x=x, w=w, b=b)
-    if not step > 0:
-        raise ValueError(f"`step` (={step!r}) must be positive")
+    _check_step(step)
     y = f(x, w, b, **options)
     rng = np.random.default_rng(seed)
     dy = xp.asarray(rng.standard_normal(tuple(y.shape)), dtype=y.dtype, device=y.device)
@@ -120,6 +118,11 @@ def gradcheck(
                 f"by {error:.1e} of its largest entry (allowed: {tolerance:.1e})"
             )
     return errors
+
+
+def _check_step(step: float) -> None:
+    if not step > 0:
+        raise ValueError(f"`step` (={step!r}) must be positive")
 
 
 def _relative_error(exact: Array, numerical: Array) -> float:

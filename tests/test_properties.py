@@ -1,12 +1,10 @@
 """What the paper says the operators are to one another, as properties of the reference."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 from tbc_gpu import authors_channel_order
 from tbc_ref import (
@@ -19,10 +17,9 @@ from tbc_ref import (
     tied_block_linear,
 )
 
-from .oracles import Array, authors_fold
+from .oracles import Array, authors_fold, close
 from .strategies import Conv, convs
 
-close = partial(assert_allclose, rtol=1e-12, atol=1e-12)
 ONE = st.just(1)
 
 
