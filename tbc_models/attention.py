@@ -1,0 +1,207 @@
+"""Attention with tied blocks (Fig. 5 of the paper): TiedSE and TiedGCB, and what they tie.
+
+All take the number of channels first and `device` and `dtype`, so that they plug into timm's
+blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
+
+
+class TiedSE(nn.Module):
+    """Squeeze and excitation with tied fully connected layers (TFC), Fig. 5a.
+
+    The mean of every channel goes through C → C/r → C, and scales the channel. Both layers are
+    shared over B blocks: per block of c = C/B channels and h = max(2, ⌊c/r⌋) hidden ones there
+    are 2·c·h + h + c parameters, B² times fewer. B = 1 is the standard SE.
+
+    Args:
+        channels: C.
+        blocks: B.
+        reduction: r.
+        act_layer: activation between the two layers.
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+
+    Shape:
+        - Input: (N, C, H, W).
+        - Output: the same.
+
+    Raises:
+        ValueError: if `channels` do not divide by `blocks`, or `reduction` exceeds them.
+
+    Example:
+        >>> se = TiedSE(256, blocks=8)
+        >>> se(torch.zeros(2, 256, 7, 7)).shape
+        torch.Size([2, 256, 7, 7])
+        >>> sum(p.numel() for p in se.parameters())  # 2·32·2 + 2 + 32
+        162
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        blocks: int,
+        reduction: int = 16,
+        act_layer: Callable[..., nn.Module] = nn.ReLU,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check(channels, blocks)
+        if not 1 <= reduction <= channels:
+            raise ValueError(
+                f"`reduction` (={reduction}) must be between 1 and `channels` (={channels})"
+            )
+        hidden = blocks * max(2, channels // blocks // reduction)  # at least 2, as the authors'
+        self.fc1 = TiedBlockLinear(channels, hidden, device=device, dtype=dtype, blocks=blocks)
+        self.act = act_layer(inplace=True)
+        self.fc2 = TiedBlockLinear(hidden, channels, device=device, dtype=dtype, blocks=blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the channels of (N, C, H, W)."""
+        squeezed = x.mean((2, 3))
+        scale: Tensor = self.fc2(self.act(self.fc1(squeezed))).sigmoid()
+        return x * scale[:, :, None, None]
+
+
+class SE(TiedSE):
+    """Squeeze and excitation (Hu, Shen and Sun, 2018): `TiedSE` with one block.
+
+    Args:
+        channels: C.
+        reduction: r.
+        act_layer: activation between the two layers.
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: if `reduction` exceeds the channels.
+
+    Example:
+        >>> sum(p.numel() for p in SE(256).parameters())
+        8464
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        act_layer: Callable[..., nn.Module] = nn.ReLU,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            channels,
+            blocks=1,
+            reduction=reduction,
+            act_layer=act_layer,
+            device=device,
+            dtype=dtype,
+        )
+
+
+class TiedGCB(nn.Module):
+    """Global context block with tied block convolutions (TBC), Fig. 5b.
+
+    As in GCNet (Cao et al., 2019): a 1x1 convolution and a softmax over the positions give a
+    mask; the mean of the input under that mask goes through C → C/4 → C, with layer
+    normalisation and ReLU between, and is added to the input. The two 1x1 convolutions are tied,
+    the mask (C + 1 parameters) and the normalisation (2·C/4) are not. B = 1 is the standard GCB.
+
+    Args:
+        channels: C.
+        blocks: B.
+        ratio: hidden channels as a part of C.
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+
+    Shape:
+        - Input: (N, C, H, W).
+        - Output: the same.
+
+    Raises:
+        ValueError: if the channels, or the hidden ones, do not divide by `blocks`.
+
+    Example:
+        >>> gcb = TiedGCB(512, blocks=2)
+        >>> gcb(torch.zeros(2, 512, 7, 7)).shape
+        torch.Size([2, 512, 7, 7])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        blocks: int,
+        ratio: float = 1 / 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check(channels, blocks)
+        hidden = int(channels * ratio)
+        if not 0 < ratio <= 1 or hidden < blocks or hidden % blocks:
+            raise ValueError(
+                f"`ratio` (={ratio:g}) of `channels` (={channels}) must leave a multiple of "
+                f"`blocks` (={blocks}), not {hidden}"
+            )
+        dd = {"device": device, "dtype": dtype}
+        self.mask = nn.Conv2d(channels, 1, 1, **dd)  # type: ignore[arg-type]
+        self.conv1 = TiedBlockConv2d(channels, hidden, 1, **dd, blocks=blocks)  # type: ignore[arg-type]
+        self.norm = nn.LayerNorm((hidden, 1, 1), **dd)  # type: ignore[arg-type]
+        self.act = nn.ReLU(inplace=True)
+        self.conv2 = TiedBlockConv2d(hidden, channels, 1, **dd, blocks=blocks)  # type: ignore[arg-type]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as GCNet does: the last convolution is zero, so the block is the identity."""
+        nn.init.kaiming_normal_(self.mask.weight, mode="fan_in", nonlinearity="relu")
+        for conv in (self.conv2.weight, self.conv2.bias):
+            nn.init.zeros_(conv)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the global context to (N, C, H, W)."""
+        mask = self.mask(x).flatten(2).softmax(-1)  # (N, 1, HW)
+        context = x.flatten(2) @ mask.transpose(1, 2)  # (N, C, 1)
+        transformed: Tensor = self.conv2(self.act(self.norm(self.conv1(context.unsqueeze(-1)))))
+        return x + transformed
+
+
+class GCB(TiedGCB):
+    """Global context block (Cao et al., 2019): `TiedGCB` with one block.
+
+    Args:
+        channels: C.
+        ratio: hidden channels as a part of C.
+        device: where to put the parameters.
+        dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: if `ratio` leaves no channel.
+
+    Example:
+        >>> sum(p.numel() for p in GCB(512).parameters())
+        132481
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        ratio: float = 1 / 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, blocks=1, ratio=ratio, device=device, dtype=dtype)
+
+
+def _check(channels: int, blocks: int) -> None:
+    if blocks < 1 or channels < 1 or channels % blocks:
+        raise ValueError(f"`channels` (={channels}) must be a multiple of `blocks` (={blocks})")

@@ -1,0 +1,244 @@
+"""Parameters and multiply-accumulates (MACs) of whole networks, counted in two ways.
+
+`layers` adds up the formulas of `tbc_ref.cost`, layer by layer. `measure` knows no layer: it counts
+the stored parameters, and the operations that PyTorch is really asked for. They must agree.
+Both build and run the network on PyTorch's "meta" device, which has shapes but no numbers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
+from tbc_ref import cost
+
+from .bottleneck import check_choice
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network, and what it costs by formula.
+
+    Attributes:
+        name: in the network, such as ``layer1.0.conv1``.
+        operator: SC, GC, TBC, TGC, FC, TFC, or the class of a layer that multiplies nothing.
+        input: shape of its input, without the batch.
+        output: shape of its output, without the batch.
+        kernel: (kH, kW), or () of a linear layer.
+        blocks: B.
+        groups: G.
+        parameters: weights and biases.
+        macs: for one image.
+    """
+
+    name: str
+    operator: str
+    input: Shape
+    output: Shape
+    kernel: Shape
+    blocks: int
+    groups: int
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a network stores, and what it computes for one image.
+
+    Attributes:
+        parameters: stored numbers that are learned.
+        macs: of convolutions and linear layers.
+        all_macs: with one more for each element that batch normalisation or an activation writes,
+            and each that pooling reads.
+    """
+
+    parameters: int
+    macs: int
+    all_macs: int
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """Build a registered network without numbers, on the meta device: in a moment.
+
+    Args:
+        name: as registered with timm, ours or timm's.
+        options: of the network.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: for a name that is not registered, with the nearest that is.
+
+    Example:
+        >>> build("tied_resnet50_s", design="fitted").conv1.weight.device
+        device(type='meta')
+    """
+    if not timm.is_model(name):
+        ours = timm.list_models("*tied*") + timm.list_models("gc_*")
+        check_choice("name", name, sorted(timm.list_models(), key=lambda n: n not in ours))
+    with torch.device("meta"):
+        return timm.create_model(name, **options).eval()
+
+
+def layers(network: nn.Module, size: int = 224) -> list[Layer]:
+    """List the layers of a network that hold parameters, with their costs by formula.
+
+    Args:
+        network: any network of images whose convolutions and linear layers are modules.
+        size: height and width of the image in pixels.
+
+    Returns:
+        The layers in the order in which they run; one that runs twice stands there twice, the
+        second time without parameters.
+
+    Raises:
+        ValueError: if parameters are left that no layer of the list holds.
+
+    Example:
+        >>> from timm import create_model
+        >>> listed = layers(create_model("tied_resnet14_s"), size=32)
+        >>> listed[1].name, sum(layer.macs for layer in listed)
+        ('bn1', 278092800)
+    """
+    listed: list[Layer] = []
+    names = {module: name for name, module in network.named_modules()}
+    seen: set[nn.Module] = set()
+
+    def note(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        own = sum(p.numel() for p in module.parameters(recurse=False)) if module not in seen else 0
+        seen.add(module)
+        operator, kernel, blocks, groups, formula = _describe(module, output)
+        x, y = tuple(arguments[0].shape[1:]), tuple(output.shape[1:])
+        listed.append(
+            Layer(
+                names[module],
+                operator,
+                x,
+                y,
+                kernel,
+                blocks,
+                groups,
+                formula.parameters if formula and own else own,
+                formula.macs if formula else 0,
+            )
+        )
+
+    holders = [m for m in network.modules() if next(m.parameters(recurse=False), None) is not None]
+    hooks = [module.register_forward_hook(note) for module in holders]
+    try:
+        _run(network, size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if unused := [names[module] for module in holders if module not in seen]:
+        raise ValueError(f"the layers {unused} of `network` do not run")
+    return listed
+
+
+def measure(network: nn.Module, size: int = 224) -> Count:
+    """Count the parameters that a network holds and the operations that PyTorch runs for it.
+
+    Args:
+        network: any network of images.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Parameters and MACs, for one image.
+
+    Example:
+        >>> from timm import create_model
+        >>> measure(create_model("resnet50"))
+        Count(parameters=25557032, macs=4089184256, all_macs=4112073728)
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=_ELEMENTWISE)  # type: ignore[arg-type]
+    with counter:
+        _run(network, size)
+    flops = counter.get_flop_counts()["Global"]  # two for each MAC
+    macs = sum(flops.get(operation, 0) for operation in _CONVOLUTIONS_AND_LINEAR) // 2
+    others = sum(flops.get(operation, 0) for operation in _ELEMENTWISE) // 2
+    return Count(sum(p.numel() for p in network.parameters()), macs, macs + others)
+
+
+def _run(network: nn.Module, size: int) -> None:
+    weight = next(network.parameters())
+    channels = getattr(network, "in_chans", 3)
+    training = network.training
+    image = torch.zeros(1, channels, size, size, device=weight.device, dtype=weight.dtype)
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        network.train(training)
+
+
+def _describe(module: nn.Module, output: Tensor) -> tuple[str, Shape, int, int, cost.Cost | None]:
+    """Name the operator of a layer, with kernel, B, G and its formula's cost."""
+    bias = getattr(module, "bias", None) is not None
+    if isinstance(module, (nn.Conv2d, TiedBlockConv2d)):
+        blocks, groups = getattr(module, "blocks", 1), module.groups
+        kernel: Any = module.kernel_size
+        options: dict[str, Any] = {"output_size": tuple(output.shape[2:]), "bias": bias}
+        sizes = (module.in_channels, module.out_channels, kernel)
+        if blocks > 1 and groups > 1:
+            formula = cost.tied_block_group_conv(*sizes, groups=groups, blocks=blocks, **options)
+            return "TGC", kernel, blocks, groups, formula
+        if blocks > 1:
+            formula = cost.tied_block_conv(*sizes, blocks=blocks, **options)
+            return "TBC", kernel, blocks, groups, formula
+        if groups > 1:
+            return "GC", kernel, 1, groups, cost.group_conv(*sizes, groups=groups, **options)
+        return "SC", kernel, 1, 1, cost.standard_conv(*sizes, **options)
+    if isinstance(module, (nn.Linear, TiedBlockLinear)):
+        blocks = getattr(module, "blocks", 1)
+        ends = (module.in_features, module.out_features)
+        if blocks > 1:
+            formula = cost.tied_block_linear(*ends, blocks=blocks, bias=bias)
+            return "TFC", (), blocks, 1, formula
+        return "FC", (), 1, 1, cost.linear(*ends, bias=bias)
+    return type(module).__name__, (), 1, 1, None
+
+
+def _each_written(*_: object, out_shape: Sequence[Any], **__: object) -> int:
+    first = out_shape[0]  # batch normalisation returns its statistics too
+    return 2 * math.prod(first if isinstance(first, (tuple, list, torch.Size)) else out_shape)
+
+
+def _each_read(shape: Shape, *_: object, **__: object) -> int:
+    return 2 * math.prod(shape)
+
+
+def _each_in_a_window(
+    shape: Shape, kernel: Shape, *_: object, out_shape: Sequence[Any], **__: object
+) -> int:
+    first = out_shape[0]  # max pooling returns its indices too
+    output = first if isinstance(first, (tuple, list, torch.Size)) else out_shape
+    return 2 * math.prod(output) * math.prod(kernel)
+
+
+_aten = torch.ops.aten
+_CONVOLUTIONS_AND_LINEAR = (_aten.convolution, _aten.addmm, _aten.mm)
+_ELEMENTWISE: dict[Any, Callable[..., int]] = {
+    **dict.fromkeys(
+        [
+            *(_aten.native_batch_norm, _aten._native_batch_norm_legit_no_training),
+            *(_aten.cudnn_batch_norm, _aten.miopen_batch_norm),
+            *(_aten.relu, _aten.relu_, _aten.silu, _aten.silu_, _aten.sigmoid, _aten.sigmoid_),
+            *(_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_),
+            *(_aten.hardtanh, _aten.hardtanh_),
+        ],
+        _each_written,
+    ),
+    **dict.fromkeys([_aten.mean, _aten._adaptive_avg_pool2d], _each_read),
+    **dict.fromkeys([_aten.max_pool2d_with_indices, _aten.avg_pool2d], _each_in_a_window),
+}

@@ -1,0 +1,189 @@
+"""TiedResNet (Fig. 4a, Tables 1, 2, 5 and 6): timm's ResNet, built of tied bottlenecks.
+
+Importing this registers the names with timm. Beside all options of timm's ResNet they take those
+of the `TiedBottleneck`: `design`, `splits`, `base_width`, `blocks`, `mixer` and `groups`.
+"""
+
+from functools import partial
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from .bottleneck import TiedBottleneck
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    """Make what timm wants to know of a network without pretrained weights.
+
+    Args:
+        changes: to the configuration of a ResNet for ImageNet.
+
+    Returns:
+        The configuration, for `timm.models.generate_default_cfgs`.
+
+    Example:
+        >>> configuration(input_size=(3, 32, 32))["input_size"]
+        (3, 32, 32)
+    """
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "conv1",
+        "classifier": "fc",
+        "license": "mit",
+        **changes,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "tied_resnet50": configuration(),
+        "tied_resnet50_s": configuration(),
+        "tied_resnet101": configuration(),
+        "tied_resnet101_s": configuration(),
+        "tied_resnet14_s": configuration(input_size=(3, 32, 32), pool_size=(2, 2)),
+    }
+)
+
+
+def create_resnet(
+    variant: str, pretrained: bool, trunk: type[ResNet] = ResNet, **options: Any
+) -> nn.Module:
+    """Build a network on timm's ResNet trunk.
+
+    Args:
+        variant: the registered name.
+        pretrained: whether to load weights; there are none yet, so True is an error of timm's.
+        trunk: timm's ResNet or a subclass of it.
+        options: of the trunk, and of the block if it is `TiedBottleneck`.
+
+    Returns:
+        The network, or with `features_only` timm's list of its features.
+
+    Raises:
+        ValueError: for options that a `TiedBottleneck` cannot be built with.
+
+    Example:
+        >>> net = create_resnet("tied_resnet50", False, layers=(1, 1, 1, 1), mixer="none")
+        >>> type(net.layer1[0]).__name__
+        'TiedBottleneck'
+    """
+    options = {"block": TiedBottleneck} | options
+    own = ("design", "splits", "blocks", "mixer", "groups")
+    of_block = {name: options.pop(name) for name in own if name in options}
+    options["block_args"] = of_block | (options.get("block_args") or {})
+    network: nn.Module = build_model_with_cfg(trunk, variant, pretrained, **options)
+    return refuse_small_inputs(network)
+
+
+def refuse_small_inputs(network: nn.Module) -> nn.Module:
+    """Let a network raise a clear error for images smaller than its total stride.
+
+    Without it padding would make up the missing pixels, and the features would mean nothing.
+
+    Args:
+        network: of timm, with `feature_info`.
+
+    Returns:
+        The same network; its first convolution checks what it gets.
+
+    Example:
+        >>> import timm, torch
+        >>> timm.create_model("tied_resnet50_s")(torch.zeros(1, 3, 28, 28))
+        Traceback (most recent call last):
+        ValueError: `input` (shape (1, 3, 28, 28)) must be at least 32x32 pixels, ...
+    """
+    info: Any = network.feature_info
+    steps = info.reduction() if hasattr(info, "reduction") else [f["reduction"] for f in info]
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first.register_forward_pre_hook(partial(_check_size, max(steps)))
+    return network
+
+
+def _check_size(stride: int, _: nn.Module, arguments: tuple[Tensor]) -> None:
+    (x,) = arguments
+    if x.shape[-2] < stride or x.shape[-1] < stride:
+        raise ValueError(
+            f"`input` (shape {tuple(x.shape)}) must be at least {stride}x{stride} pixels, the "
+            "total stride of this network; tied_resnet14_s is made for small images"
+        )
+
+
+class SmallImageResNet(ResNet):
+    """timm's ResNet for images of 28 to 64 pixels: the stem is 3x3, and no pooling follows it.
+
+    The strides of its features are 2, 2, 4, 8 and 16.
+
+    Args:
+        options: of timm's ResNet; without a `stem_type`.
+
+    Example:
+        >>> net = SmallImageResNet(TiedBottleneck, (1, 1, 1, 1), base_width=16)
+        >>> [info["reduction"] for info in net.feature_info]
+        [2, 2, 4, 8, 16]
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        stem = self.conv1
+        self.conv1 = nn.Conv2d(
+            stem.in_channels,
+            stem.out_channels,
+            3,
+            stride=2,
+            padding=1,
+            bias=False,
+            device=stem.weight.device,
+            dtype=stem.weight.dtype,
+        )
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.maxpool = nn.Identity()
+        for info in self.feature_info[1:]:
+            info["reduction"] //= 2
+
+
+@register_model
+def tied_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNet50, 4s32w."""
+    defaults = {"layers": (3, 4, 6, 3), "base_width": 32}
+    return create_resnet("tied_resnet50", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnet50_s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNet50-S, 4s18w."""
+    defaults = {"layers": (3, 4, 6, 3), "base_width": 18}
+    return create_resnet("tied_resnet50_s", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnet101(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNet101, 4s32w."""
+    defaults = {"layers": (3, 4, 23, 3), "base_width": 32}
+    return create_resnet("tied_resnet101", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNet101-S, 4s18w."""
+    defaults = {"layers": (3, 4, 23, 3), "base_width": 18}
+    return create_resnet("tied_resnet101_s", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """A small TiedResNet for images of 28 to 64 pixels: half the channels, 4s16w, 14 layers.
+
+    At 16w every width is a multiple of 8, so that the splits have the paper's B = 1, 2, 4, 8.
+    """
+    defaults = {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256), "base_width": 16}
+    return create_resnet("tied_resnet14_s", pretrained, SmallImageResNet, **(defaults | options))

@@ -1,0 +1,49 @@
+"""TiedResNeXt (Fig. 4b, Table 1): tied bottlenecks whose splits are TGC.
+
+The paper gives 4s64w and 4s36w, but not the groups of a split. We take G = 8 at 64w and G = 4 at
+36w, the largest that leave blocks of at least two channels in most layers; B as in TiedResNet.
+"""
+
+from typing import Any
+
+from timm.models import generate_default_cfgs, register_model
+from torch import nn
+
+from .resnet import configuration, create_resnet
+
+default_cfgs = generate_default_cfgs(
+    {
+        "tied_resnext50": configuration(),
+        "tied_resnext50_s": configuration(),
+        "tied_resnext101": configuration(),
+        "tied_resnext101_s": configuration(),
+    }
+)
+
+
+@register_model
+def tied_resnext50(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNeXt50, 4s64w, eight groups in each split."""
+    defaults = {"layers": (3, 4, 6, 3), "base_width": 64, "groups": 8}
+    return create_resnet("tied_resnext50", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnext50_s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNeXt50-S, 4s36w, four groups in each split."""
+    defaults = {"layers": (3, 4, 6, 3), "base_width": 36, "groups": 4}
+    return create_resnet("tied_resnext50_s", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnext101(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNeXt101, 4s64w, eight groups in each split."""
+    defaults = {"layers": (3, 4, 23, 3), "base_width": 64, "groups": 8}
+    return create_resnet("tied_resnext101", pretrained, **(defaults | options))
+
+
+@register_model
+def tied_resnext101_s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """TiedResNeXt101-S, 4s36w, four groups in each split."""
+    defaults = {"layers": (3, 4, 23, 3), "base_width": 36, "groups": 4}
+    return create_resnet("tied_resnext101_s", pretrained, **(defaults | options))
