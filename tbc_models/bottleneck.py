@@ -153,7 +153,13 @@ class TiedBottleneck(nn.Module):
         )
         self.bn2, self.act2 = norm_act(total)  # one over all splits is one for each of them
         self.drop_block = drop_block() if drop_block is not None else nn.Identity()
-        self.aa = create_aa(aa_layer, channels=total, stride=stride, enable=use_aa, **factory)
+        self.aa: nn.Module = create_aa(  # type: ignore[assignment]
+            aa_layer,  # type: ignore[arg-type]
+            channels=total,
+            stride=stride,
+            enable=use_aa,
+            **factory,  # type: ignore[arg-type]
+        )
 
         mixed = width if mixer == "sum" else total  # channels that the mixer reads
         appended = 0
@@ -174,7 +180,7 @@ class TiedBottleneck(nn.Module):
 
         self.conv3 = conv(total + appended, out)
         self.bn3 = norm_layer(out, **factory)
-        self.se = create_attn(attn_layer, out, **factory)
+        self.se: nn.Module | None = create_attn(attn_layer, out, **factory)
         self.act3 = act_layer(inplace=True)
         if downsample is not None and not literal:
             for name, layer in downsample.named_children():
@@ -212,8 +218,10 @@ class TiedBottleneck(nn.Module):
         by_split = x.unflatten(1, (self.splits, -1))
         mixed: Tensor = self.mixer(by_split.sum(1) if self.mixes_sum else x)
         if self.adds_mixed:  # one mixed map for all splits, or one for each
-            return (by_split + mixed.unflatten(1, (-1, by_split.shape[2]))).flatten(1, 2)
-        return torch.cat([x, mixed], dim=1)
+            x = (by_split + mixed.unflatten(1, (-1, by_split.shape[2]))).flatten(1, 2)
+        else:
+            x = torch.cat([x, mixed], dim=1)
+        return x
 
 
 def convolution(
@@ -253,8 +261,8 @@ def convolution(
         ValueError: if the channels do not divide by G·B.
 
     Example:
-        >>> convolution(64, 64, 3, blocks=4)
-        TiedBlockConv2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False, blocks=4)
+        >>> convolution(64, 64, 3, blocks=4).weight.shape
+        torch.Size([16, 16, 3, 3])
     """
     padding = dilation * (kernel_size - 1) // 2
     arguments = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)

@@ -5,9 +5,11 @@ the stored parameters, and the operations that PyTorch is really asked for. They
 Both build and run the network on PyTorch's "meta" device, which has shapes but no numbers.
 """
 
+import fnmatch
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -18,9 +20,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
 from tbc_ref import cost
 
-from .bottleneck import check_choice
-
 Shape = tuple[int, ...]
+
+BASELINES = (
+    *("resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d"),
+    *("seresnet50", "seresnet101", "resnest50d", "efficientnet_b0"),
+    *("hrnet_w18", "hrnet_w32", "hrnet_w40", "ghostnet_100"),
+)
+"""What the paper compares with, by timm's names. timm has no ShuffleNet; its ResNeSt-50-fast is
+``resnest50d`` with ``block_args={"radix": 2, "avd": True, "avd_first": True}``."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,69 @@ def build(name: str, **options: Any) -> nn.Module:
         device(type='meta')
     """
     if not timm.is_model(name):
-        ours = timm.list_models("*tied*") + timm.list_models("gc_*")
-        check_choice("name", name, sorted(timm.list_models(), key=lambda n: n not in ours))
+        raise ValueError(f"`name` (={name!r}) must be a registered network{nearest(name)}")
     with torch.device("meta"):
-        return timm.create_model(name, **options).eval()
+        network: nn.Module = timm.create_model(name, **options)
+    return network.eval()
+
+
+def names(pattern: str | None = None) -> list[str]:
+    """List registered networks, ours before timm's.
+
+    Args:
+        pattern: with * and ?, or a part of the name; left out, our networks and the baselines
+            that the paper compares them with.
+
+    Returns:
+        Their names.
+
+    Example:
+        >>> names("tied_resnet50")
+        ['tied_resnet50', 'tied_resnet50_s']
+    """
+    registered = timm.list_models()
+    ours = [n for n in registered if timm.model_entrypoint(n).__module__.startswith("tbc_models.")]
+    if pattern is None:
+        return ours + [name for name in BASELINES if name in registered]
+    wanted = pattern if set("*?[") & set(pattern) else f"*{pattern}*"
+    return fnmatch.filter(ours, wanted) + fnmatch.filter(
+        sorted(set(registered) - set(ours)), wanted
+    )
+
+
+def nearest(name: str) -> str:
+    """Word the registered names nearest to a wrong one.
+
+    Args:
+        name: the wrong one.
+
+    Returns:
+        A half-sentence, or "" if none is near.
+
+    Example:
+        >>> nearest("tied_resnt50")
+        '; did you mean tied_resnet50, ...?'
+    """
+    near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else "; `tbc models` lists them"
+
+
+def input_size(network: nn.Module) -> int:
+    """Tell which size of image a network is made for.
+
+    Args:
+        network: of timm.
+
+    Returns:
+        Height and width in pixels.
+
+    Example:
+        >>> input_size(build("tied_resnet14_s"))
+        32
+    """
+    configuration: Any = network.pretrained_cfg
+    size: int = configuration["input_size"][-1]
+    return size
 
 
 def layers(network: nn.Module, size: int = 224) -> list[Layer]:
@@ -160,7 +227,7 @@ def measure(network: nn.Module, size: int = 224) -> Count:
         >>> measure(create_model("resnet50"))
         Count(parameters=25557032, macs=4089184256, all_macs=4112073728)
     """
-    counter = FlopCounterMode(display=False, custom_mapping=_ELEMENTWISE)  # type: ignore[arg-type]
+    counter = FlopCounterMode(display=False, custom_mapping=_ELEMENTWISE)
     with counter:
         _run(network, size)
     flops = counter.get_flop_counts()["Global"]  # two for each MAC
@@ -219,7 +286,7 @@ def _each_read(shape: Shape, *_: object, **__: object) -> int:
 
 
 def _each_in_a_window(
-    shape: Shape, kernel: Shape, *_: object, out_shape: Sequence[Any], **__: object
+    _: Shape, kernel: Shape, *__: object, out_shape: Sequence[Any], **___: object
 ) -> int:
     first = out_shape[0]  # max pooling returns its indices too
     output = first if isinstance(first, (tuple, list, torch.Size)) else out_shape

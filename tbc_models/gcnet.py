@@ -35,23 +35,27 @@ class PlainBottleneck(Bottleneck):
         super().__init__(*arguments, **options)
 
 
-def _gc_resnet50(variant: str, pretrained: bool, attention: Any, **options: Any) -> nn.Module:
-    defaults = {
-        "block": (PlainBottleneck, Bottleneck, Bottleneck, Bottleneck),
-        "layers": (3, 4, 6, 3),
-        "block_args": {"attn_layer": attention},
-    }
-    return create_resnet(variant, pretrained, **(defaults | options))
+def _gc_resnet50(
+    variant: str, pretrained: bool, options: dict[str, Any], attention: Any
+) -> nn.Module:
+    return create_resnet(
+        variant,
+        pretrained,
+        options,
+        block=(PlainBottleneck, Bottleneck, Bottleneck, Bottleneck),
+        layers=(3, 4, 6, 3),
+        block_args={"attn_layer": attention},
+    )
 
 
 @register_model
 def gc_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
     """ResNet-50 with global context blocks, r = 1/4, in stages c3 to c5."""
-    return _gc_resnet50("gc_resnet50", pretrained, GCB, **options)
+    return _gc_resnet50("gc_resnet50", pretrained, options, GCB)
 
 
 @register_model
 def tied_gc_resnet50(pretrained: bool = False, *, blocks: int = 2, **options: Any) -> nn.Module:
     """ResNet-50 with tied global context blocks: `blocks` of the TiedGCB, 2 or 4 in Table 4."""
     attention = partial(TiedGCB, blocks=blocks)
-    return _gc_resnet50("tied_gc_resnet50", pretrained, attention, **options)
+    return _gc_resnet50("tied_gc_resnet50", pretrained, options, attention)

@@ -29,20 +29,23 @@ class TiedResNestBottleneck(ResNestBottleneck):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.conv1 = tied_copy(self.conv1, blocks=2)
-        self.conv2.conv = tied_copy(self.conv2.conv, blocks=2)  # type: ignore[union-attr]
+        attention: Any = self.conv2  # split attention, over a 3x3 convolution
+        self.conv1 = tied_copy(self.conv1, blocks=2)  # type: ignore[assignment]
+        attention.conv = tied_copy(attention.conv, blocks=2)
 
 
 @register_model
 def tied_resnest50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeSt50-S, on ResNeSt-50-fast 2s1x64d."""
-    defaults = {
-        "block": TiedResNestBottleneck,
-        "layers": (3, 4, 6, 3),
-        "stem_type": "deep",
-        "stem_width": 32,
-        "avg_down": True,
-        "base_width": 64,
-        "block_args": {"radix": 2, "avd": True, "avd_first": True},
-    }
-    return create_resnet("tied_resnest50_s", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnest50_s",
+        pretrained,
+        options,
+        block=TiedResNestBottleneck,
+        layers=(3, 4, 6, 3),
+        stem_type="deep",
+        stem_width=32,
+        avg_down=True,
+        base_width=64,
+        block_args={"radix": 2, "avd": True, "avd_first": True},
+    )

@@ -56,15 +56,20 @@ default_cfgs = generate_default_cfgs(
 
 
 def create_resnet(
-    variant: str, pretrained: bool, trunk: type[ResNet] = ResNet, **options: Any
+    variant: str,
+    pretrained: bool,
+    options: dict[str, Any],
+    trunk: type[ResNet] = ResNet,
+    **defaults: Any,
 ) -> nn.Module:
     """Build a network on timm's ResNet trunk.
 
     Args:
         variant: the registered name.
         pretrained: whether to load weights; there are none yet, so True is an error of timm's.
+        options: as the user gave them: of the trunk, and of the block if it is `TiedBottleneck`.
         trunk: timm's ResNet or a subclass of it.
-        options: of the trunk, and of the block if it is `TiedBottleneck`.
+        defaults: what the options are when they are not given.
 
     Returns:
         The network, or with `features_only` timm's list of its features.
@@ -73,11 +78,11 @@ def create_resnet(
         ValueError: for options that a `TiedBottleneck` cannot be built with.
 
     Example:
-        >>> net = create_resnet("tied_resnet50", False, layers=(1, 1, 1, 1), mixer="none")
+        >>> net = create_resnet("tied_resnet50", False, {"mixer": "none"}, layers=(1, 1, 1, 1))
         >>> type(net.layer1[0]).__name__
         'TiedBottleneck'
     """
-    options = {"block": TiedBottleneck} | options
+    options = {"block": TiedBottleneck} | defaults | options
     own = ("design", "splits", "blocks", "mixer", "groups")
     of_block = {name: options.pop(name) for name in own if name in options}
     options["block_args"] = of_block | (options.get("block_args") or {})
@@ -134,8 +139,8 @@ class SmallImageResNet(ResNet):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        stem = self.conv1
-        self.conv1 = nn.Conv2d(
+        stem: Any = self.conv1
+        conv = nn.Conv2d(
             stem.in_channels,
             stem.out_channels,
             3,
@@ -145,38 +150,37 @@ class SmallImageResNet(ResNet):
             device=stem.weight.device,
             dtype=stem.weight.dtype,
         )
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.maxpool = nn.Identity()
-        for info in self.feature_info[1:]:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.conv1, self.maxpool = conv, nn.Identity()  # type: ignore[assignment]
+        stages: Any = self.feature_info[1:]
+        for info in stages:
             info["reduction"] //= 2
 
 
 @register_model
 def tied_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNet50, 4s32w."""
-    defaults = {"layers": (3, 4, 6, 3), "base_width": 32}
-    return create_resnet("tied_resnet50", pretrained, **(defaults | options))
+    return create_resnet("tied_resnet50", pretrained, options, layers=(3, 4, 6, 3), base_width=32)
 
 
 @register_model
 def tied_resnet50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNet50-S, 4s18w."""
-    defaults = {"layers": (3, 4, 6, 3), "base_width": 18}
-    return create_resnet("tied_resnet50_s", pretrained, **(defaults | options))
+    return create_resnet("tied_resnet50_s", pretrained, options, layers=(3, 4, 6, 3), base_width=18)
 
 
 @register_model
 def tied_resnet101(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNet101, 4s32w."""
-    defaults = {"layers": (3, 4, 23, 3), "base_width": 32}
-    return create_resnet("tied_resnet101", pretrained, **(defaults | options))
+    return create_resnet("tied_resnet101", pretrained, options, layers=(3, 4, 23, 3), base_width=32)
 
 
 @register_model
 def tied_resnet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNet101-S, 4s18w."""
-    defaults = {"layers": (3, 4, 23, 3), "base_width": 18}
-    return create_resnet("tied_resnet101_s", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnet101_s", pretrained, options, layers=(3, 4, 23, 3), base_width=18
+    )
 
 
 @register_model
@@ -185,5 +189,12 @@ def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
 
     At 16w every width is a multiple of 8, so that the splits have the paper's B = 1, 2, 4, 8.
     """
-    defaults = {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256), "base_width": 16}
-    return create_resnet("tied_resnet14_s", pretrained, SmallImageResNet, **(defaults | options))
+    return create_resnet(
+        "tied_resnet14_s",
+        pretrained,
+        options,
+        SmallImageResNet,
+        layers=(1, 1, 1, 1),
+        channels=(32, 64, 128, 256),
+        base_width=16,
+    )

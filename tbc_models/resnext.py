@@ -24,26 +24,30 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def tied_resnext50(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt50, 4s64w, eight groups in each split."""
-    defaults = {"layers": (3, 4, 6, 3), "base_width": 64, "groups": 8}
-    return create_resnet("tied_resnext50", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnext50", pretrained, options, layers=(3, 4, 6, 3), base_width=64, groups=8
+    )
 
 
 @register_model
 def tied_resnext50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt50-S, 4s36w, four groups in each split."""
-    defaults = {"layers": (3, 4, 6, 3), "base_width": 36, "groups": 4}
-    return create_resnet("tied_resnext50_s", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnext50_s", pretrained, options, layers=(3, 4, 6, 3), base_width=36, groups=4
+    )
 
 
 @register_model
 def tied_resnext101(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt101, 4s64w, eight groups in each split."""
-    defaults = {"layers": (3, 4, 23, 3), "base_width": 64, "groups": 8}
-    return create_resnet("tied_resnext101", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnext101", pretrained, options, layers=(3, 4, 23, 3), base_width=64, groups=8
+    )
 
 
 @register_model
 def tied_resnext101_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt101-S, 4s36w, four groups in each split."""
-    defaults = {"layers": (3, 4, 23, 3), "base_width": 36, "groups": 4}
-    return create_resnet("tied_resnext101_s", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_resnext101_s", pretrained, options, layers=(3, 4, 23, 3), base_width=36, groups=4
+    )

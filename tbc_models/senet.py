@@ -23,32 +23,40 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _tied_senet(variant: str, pretrained: bool, **options: Any) -> nn.Module:
+def _tied_senet(
+    variant: str, pretrained: bool, options: dict[str, Any], base_width: int
+) -> nn.Module:
     reduction = 16 if options.get("design", "literal") == "literal" else 8
-    attention = partial(TiedSE, blocks=2, reduction=reduction)
-    options = {"layers": (3, 4, 23, 3), "block_args": {"attn_layer": attention}} | options
-    return create_resnet(variant, pretrained, **options)
+    return create_resnet(
+        variant,
+        pretrained,
+        options,
+        layers=(3, 4, 23, 3),
+        base_width=base_width,
+        block_args={"attn_layer": partial(TiedSE, blocks=2, reduction=reduction)},
+    )
 
 
 @register_model
 def tied_senet101(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedSENet101: TiedResNet101 (4s32w) with TiedSE, B = 2."""
-    return _tied_senet("tied_senet101", pretrained, **({"base_width": 32} | options))
+    return _tied_senet("tied_senet101", pretrained, options, base_width=32)
 
 
 @register_model
 def tied_senet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedSENet101-S: TiedResNet101-S (4s18w) with TiedSE, B = 2."""
-    return _tied_senet("tied_senet101_s", pretrained, **({"base_width": 18} | options))
+    return _tied_senet("tied_senet101_s", pretrained, options, base_width=18)
 
 
 @register_model
 def tied_seresnet50(pretrained: bool = False, *, blocks: int = 8, **options: Any) -> nn.Module:
     """SE-ResNet-50 with TiedSE in place of SE: `blocks` of the TiedSE, 8 in Table 3's last row."""
-    attention = partial(TiedSE, blocks=blocks)
-    defaults = {
-        "block": Bottleneck,
-        "layers": (3, 4, 6, 3),
-        "block_args": {"attn_layer": attention},
-    }
-    return create_resnet("tied_seresnet50", pretrained, **(defaults | options))
+    return create_resnet(
+        "tied_seresnet50",
+        pretrained,
+        options,
+        block=Bottleneck,
+        layers=(3, 4, 6, 3),
+        block_args={"attn_layer": partial(TiedSE, blocks=blocks)},
+    )
