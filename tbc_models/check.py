@@ -1,7 +1,7 @@
 """`tbc check`: the reference and the PyTorch backend on the same random numbers.
 
-This is the one module that sees both implementations. A case is drawn from (seed, operator,
-index) alone, so that any one of them can be run again by itself.
+This module sees both implementations, as does `check_modules` for what is built of them. A case
+is drawn from (seed, operator, index) alone, so that any one can be run again by itself.
 
 Inputs, weights, biases and cotangents are uniform in [−1, 1], so every product that an
 operator sums is at most 1 in size, every partial sum of n of them at most n, and each of the n

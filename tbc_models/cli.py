@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import check as checking
-from . import count, tables
+from . import check_modules, count, tables
 from .files import write_text
 from .paper import TABLES
 
@@ -54,7 +54,7 @@ def main(
 @app.command(
     epilog="Examples:\n\n- `tbc check`\n\n"
     "- `tbc check --cases 1000 --dtype float32 --json result.json`\n\n"
-    "- `tbc check --operator TGC --case 17`"
+    "- `tbc check --operator TGC --case 17`\n\n- `tbc check --modules`"
 )
 def check(
     cases: Annotated[int, typer.Option(min=1, help="Random cases for each operator.")] = 200,
@@ -75,6 +75,9 @@ def check(
         int | None,
         typer.Option(min=0, help="Run the case with this index alone; --cases is ignored."),
     ] = None,
+    modules: Annotated[
+        bool, typer.Option("--modules", help="Check whole modules of Fig. 4 and 5 as well.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
     ] = None,
@@ -84,6 +87,8 @@ def check(
     The reference (tbc_ref, on NumPy) and the PyTorch backend (tbc_gpu) share no code. Both get
     the same numbers; their largest differences are shown in units of the dtype's epsilon times
     the number of terms that an entry sums. Exits with 1 if any case differs by more than 4 units.
+    With --modules the tied bottleneck in each design, TiedSE and TiedGCB are compared with
+    compositions of reference functions too: float64, every parameter's derivative, to 1e-10.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
@@ -91,9 +96,11 @@ def check(
     operators = operator or list(checking.Operator)
     dtypes = dtype or list(checking.DType)
     indices = range(cases) if case is None else [case]
-    rows = []
+    rows, module_rows = [], []
+    names = check_modules.MODULES if modules else ()
     with _progress() as progress:
-        task = progress.add_task("", total=len(operators) * len(dtypes) * len(indices))
+        total = (len(operators) * len(dtypes) + len(names)) * len(indices)
+        task = progress.add_task("", total=total)
         for name in operators:
             for kind in dtypes:
                 progress.update(task, description=f"{name} {kind}")
@@ -101,6 +108,12 @@ def check(
                 for row in checking.check(name, kind, indices=indices, seed=seed, device=device):
                     progress.update(task, completed=done + row.cases)
                 rows.append(row)
+        for module in names:
+            progress.update(task, description=module)
+            done = progress.tasks[0].completed
+            for module_row in check_modules.check_modules(module, indices=indices, seed=seed):
+                progress.update(task, completed=done + module_row.cases)
+            module_rows.append(module_row)
     if case is not None:
         for name in operators:
             drawn = checking.draw(name, seed, case, dtypes[0])
@@ -115,9 +128,20 @@ def check(
                 highlight=False,
                 soft_wrap=True,
             )
+    if modules:
+        console.print(_module_table(module_rows))
+    for module_row in module_rows:
+        for told in module_row.failures[:1]:
+            console.print(
+                f"[red]{len(module_row.failures)} of {module_row.cases} cases of "
+                f"{module_row.module} failed.[/red] The first: {told}",
+                highlight=False,
+                soft_wrap=True,
+            )
     if json_file is not None:
-        write_text(json_file, json.dumps(_report(rows, seed=seed, case=case), indent=1) + "\n")
-    if not all(row.passed for row in rows):
+        report = _report(rows, module_rows, seed=seed, case=case)
+        write_text(json_file, json.dumps(report, indent=1) + "\n")
+    if not (all(row.passed for row in rows) and all(row.passed for row in module_rows)):
         raise typer.Exit(1)
 
 
@@ -335,11 +359,25 @@ def _table(rows: list[checking.Row]) -> Table:
     return table
 
 
+def _module_table(rows: list[check_modules.ModuleRow]) -> Table:
+    table = _plain_table("module", "cases", "y", "dx", "parameters", "result")
+    table.title = "Modules: largest differences, relative to the largest entry"
+    table.caption = f"float64; a row passes if none exceeds {check_modules.MODULE_TOLERANCE:g}."
+    table.title_justify = table.caption_justify = "left"
+    for row in rows:
+        result = "[green]pass[/green]" if row.passed else "[bold red]FAIL[/bold red]"
+        errors = (f"{error:.1e}" for error in row.errors.values())
+        table.add_row(row.module, str(row.cases), *errors, result)
+    return table
+
+
 def _units(error: float) -> str:
     return f"{error:.3f}" if error < 1000 else f"{error:.0e}"
 
 
-def _report(rows: list[checking.Row], **options: Any) -> dict[str, Any]:
+def _report(
+    rows: list[checking.Row], module_rows: list[check_modules.ModuleRow], **options: Any
+) -> dict[str, Any]:
     return {
         "command": "tbc check",
         "options": options,
@@ -355,7 +393,13 @@ def _report(rows: list[checking.Row], **options: Any) -> dict[str, Any]:
             "processor": platform.machine(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "passed": all(row.passed for row in rows),
+        "passed": all(row.passed for row in rows) and all(row.passed for row in module_rows),
+        "modules": [
+            asdict(row)
+            | {"passed": row.passed}
+            | {"errors": {q: e if math.isfinite(e) else str(e) for q, e in row.errors.items()}}
+            for row in module_rows
+        ],
         "rows": [
             asdict(row)
             | {"passed": row.passed}

@@ -4,7 +4,7 @@ The functions follow the Python array API standard, so the same lines run on Num
 torch and array-api-strict arrays. Each `f` has its derivative `f_backward` below it.
 """
 
-from . import cost
+from . import cost, nn
 from .conv import (
     Gradients,
     group_conv,
@@ -38,6 +38,7 @@ __all__ = [
     "group_conv_backward",
     "linear",
     "linear_backward",
+    "nn",
     "split",
     "standard_conv",
     "standard_conv_backward",
