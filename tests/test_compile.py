@@ -1,0 +1,67 @@
+"""Tied networks under torch.compile's own compiler and in onnxruntime, one of each family."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from .networks import DEVICES, images, make
+
+# One network of each family, cut to one block a stage where compiling all of it takes minutes.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "tied_resnet14_s": {},
+    "tied_resnet50": {"layers": (1, 1, 1, 1)},
+    "tied_resnext50_s": {"layers": (1, 1, 1, 1)},
+    "tied_senet101_s": {"layers": (1, 1, 1, 1)},
+    "tied_seresnet50": {"layers": (1, 1, 1, 1)},
+    "tied_gc_resnet50": {"layers": (1, 1, 1, 1)},
+    "tied_resnest50_s": {"layers": (1, 1, 1, 1)},
+    "tied_efficientnet_b0": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "options"), FAMILIES.items(), ids=list(FAMILIES))
+def test_compiles_to_the_same_outputs_and_gradients(
+    name: str, options: dict[str, Any], device: str
+) -> None:
+    # In evaluation mode: statistics over a handful of pixels would magnify every rounding.
+    network = make(name, device, **options).eval()
+    x = images(name, device=device)
+    twin = copy.deepcopy(network)
+    y = network(x)
+    y.square().sum().backward()
+    torch.compiler.reset()
+    compiled = torch.compile(twin, fullgraph=True)(x)
+    compiled.square().sum().backward()
+    torch.testing.assert_close(compiled, y, rtol=1e-3, atol=1e-3 * float(y.detach().abs().max()))
+    for (where, p), q in zip(network.named_parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None
+        assert q.grad is not None
+        scale = float(p.grad.abs().max())
+        torch.testing.assert_close(q.grad, p.grad, rtol=0, atol=1e-3 * scale + 1e-6, msg=where)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), FAMILIES.items(), ids=list(FAMILIES))
+def test_onnx_files_run_in_onnxruntime(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    network = make(name, **options).eval()
+    x = images(name)
+    with torch.no_grad():
+        y = network(x)
+    file = tmp_path / "network.onnx"
+    torch.onnx.export(
+        network, (x,), file, dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},)
+    )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (name_of_input,) = (i.name for i in session.get_inputs())
+    (result,) = session.run(None, {name_of_input: x.numpy()})
+    scale = max(1.0, float(y.abs().max()))
+    np.testing.assert_allclose(result, y.numpy(), rtol=0, atol=1e-4 * scale)
+    three = torch.cat([x, x[:1]])
+    assert session.run(None, {name_of_input: three.numpy()})[0].shape[0] == 3
