@@ -1,8 +1,13 @@
 """Drawings that the tutorials and the site share."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from torch import nn
+
+from .bottleneck import TiedBottleneck
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, yellow left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -83,6 +88,91 @@ def wiring(
     axes.set_title(_title(groups, blocks))
     axes.set_axis_off()
     return axes
+
+
+def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
+    r"""Draw a tied bottleneck as Fig. 4 does, with what each of its convolutions really is.
+
+    Colours tell the operators apart: grey is SC, blue is TBC or TGC, the deeper the more blocks.
+    Activations and normalisations are left out.
+
+    Args:
+        block: the bottleneck.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> axes = bottleneck(TiedBottleneck(256, 64, base_width=18))
+        >>> [text.get_text() for text in axes.texts][1]
+        '1×1 TBC, B = 2\n256 → 72'
+    """
+    if axes is None:
+        axes = plt.figure(figsize=(5.6, 5.2)).add_subplot()
+    splits: list[Any] = list(block.conv2)
+    middle = (len(splits) - 1) / 2
+    right = len(splits) + 0.3  # where the shortcut runs
+    mixer = [m for m in block.mixer or () if hasattr(m, "kernel_size")]
+    bottom = -5.2 - 1.1 * max(len(mixer) - 1, 0)
+
+    def line(x: list[float], y: list[float], style: str = "-") -> None:
+        axes.plot(x, y, style, color="#8a8f98", lw=1.4, zorder=1)
+
+    def word(x: float, y: float, text: str) -> None:
+        axes.text(x, y, text, ha="center", va="center", fontsize=9)
+
+    word(middle, 0.75, "x")
+    line([middle, middle, right, right], [0.6, 0.45, 0.45, bottom - 0.65])
+    line([right, middle + 0.15], [bottom - 0.65, bottom - 0.65])
+    line([middle, middle], [0.45, 0])
+    _box(axes, middle, 0, 2.2, block.conv1)
+    for i, conv in enumerate(splits):
+        line([middle, i, i, middle], [-0.35, -0.95, -2.1, -2.6])
+        _box(axes, i, -1.5, 0.9, conv, narrow=True)
+    line([middle, middle], [-2.6, bottom - 0.5])
+    for i, conv in enumerate(mixer):
+        _box(axes, middle - 0.9, -3.4 - 1.1 * i, 1.7, conv)
+    if mixer:
+        joint = bottom + 0.85
+        line([middle, middle - 0.9, middle - 0.9, middle], [-2.6, -2.9, joint, joint], "--")
+        word(middle - 2.4, -3.4, "mixer:\n" + ("sum" if block.mixes_sum else "concat."))
+        joined = "added" if block.adds_mixed else "appended"
+        axes.text(middle + 0.12, joint, joined, va="center", fontsize=9)
+    _box(axes, middle, bottom, 2.2, block.conv3)
+    if block.downsample is not None:
+        convs = [m for m in block.downsample.modules() if hasattr(m, "kernel_size")]
+        _box(axes, right, -2.6, 0.9, convs[-1], narrow=True)
+    word(middle, bottom - 0.65, "+")
+    axes.set(xlim=(min(-0.6, middle - 2.9), right + 0.7), ylim=(bottom - 1, 1))
+    axes.set_axis_off()
+    return axes
+
+
+def _box(
+    axes: Axes, x: float, y: float, width: float, conv: nn.Module, narrow: bool = False
+) -> None:
+    layer: Any = conv
+    blocks, groups = getattr(layer, "blocks", 1), layer.groups
+    shade = {1: "#e3e5e9", 2: "#cfe3f2", 3: "#b3d4ea", 4: "#a2cae6", 6: "#7fb6db"}
+    tall = 1.0 if narrow else 0.72
+    patch = FancyBboxPatch(
+        (x - width / 2, y - tall / 2),
+        width,
+        tall,
+        "round,pad=0,rounding_size=0.1",
+        fc=shade.get(blocks, "#6aa9d4"),
+        ec="none",
+        zorder=2,
+    )
+    axes.add_patch(patch)
+    kernel, title = "×".join(map(str, layer.kernel_size)), _title(groups, blocks)
+    operator, _, counts = title.partition(", ")
+    if narrow:
+        text = f"{kernel}\n{operator}\n{counts.replace(' = ', '=').replace(', ', ' ')}".strip()
+    else:
+        text = f"{kernel} {title}\n{layer.in_channels} → {layer.out_channels}"
+    axes.text(x, y, text, ha="center", va="center", fontsize=7.5 if narrow else 8.5)
 
 
 def _title(groups: int, blocks: int) -> str:
