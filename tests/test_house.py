@@ -2,19 +2,35 @@
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+import timm
 
 import tbc_gpu
-import tbc_models.check
-import tbc_models.draw
-import tbc_models.files
+import tbc_models
 import tbc_ref
-import tbc_ref.cost
+from tbc_models import (
+    attention,
+    bottleneck,
+    check,
+    check_modules,
+    count,
+    draw,
+    efficientnet,
+    files,
+    gcnet,
+    paper,
+    resnest,
+    resnet,
+    resnext,
+    senet,
+    tables,
+)
 from tbc_models.draw import wiring
 from tbc_models.files import write_text
 
@@ -24,23 +40,26 @@ def public_functions() -> Iterator[Any]:
         for name in module.__all__:
             if not isinstance(getattr(module, name), ModuleType):
                 yield getattr(module, name)
-    for function in vars(tbc_ref.cost).values():
-        local = inspect.isfunction(function) and function.__module__ == "tbc_ref.cost"
-        if local and not function.__name__.startswith("_"):
-            yield function
-    yield from (tbc_models.draw.wiring, tbc_models.files.write_text)
-    yield from (tbc_models.check.check, tbc_models.check.draw, tbc_models.check.backends)
+    whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
+    for module in [*whole, resnest, resnet, tables]:
+        for name, value in vars(module).items():
+            local = getattr(value, "__module__", "") == module.__name__
+            written = inspect.isfunction(value) or inspect.isclass(value)
+            if local and written and not name.startswith("_") and not timm.is_model(name):
+                yield value
+    yield from (check.check, check.draw, check.backends)
+    yield from (check_modules.check_modules, check_modules.draw_module)
 
 
 @pytest.mark.parametrize("function", list(public_functions()), ids=lambda f: f.__name__)
 def test_public_names_are_documented_with_an_example(function: Any) -> None:
     text = inspect.getdoc(function) or ""
     assert text.splitlines()[0].endswith("."), text
-    if inspect.isclass(function) and issubclass(function, tuple):
+    if inspect.isclass(function) and (issubclass(function, tuple) or is_dataclass(function)):
         return  # a record explains its fields where they stand
     assert ">>>" in text
     signature = inspect.signature(function)
-    for parameter in signature.parameters:
+    for parameter in set(signature.parameters) - {"arguments"}:
         assert f"    {parameter}: " in text, f"{parameter} is not explained"
     if signature.return_annotation is not None and not inspect.isclass(function):
         assert "Returns:" in text or "Yields:" in text
@@ -92,3 +111,25 @@ def test_a_crash_while_writing_keeps_the_old_file(
         write_text(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_network_says_what_it_is() -> None:
+    for module in (efficientnet, gcnet, resnest, resnet, resnext, senet):
+        registered = [f for name, f in vars(module).items() if timm.is_model(name)]
+        networks = [f for f in registered if f.__module__ == module.__name__]
+        assert networks
+        for network in networks:
+            assert (inspect.getdoc(network) or "").endswith(".")
+
+
+def test_a_bottleneck_is_drawn_as_it_is() -> None:
+    block = tbc_models.TiedBottleneck(256, 64, base_width=64, groups=8, design="fitted")
+    axes = draw.bottleneck(block)
+    texts = [text.get_text() for text in axes.texts]
+    assert "1×1 TBC, B = 2\n256 → 256" in texts
+    assert [t for t in texts if t.startswith("3×3")] == [
+        *("3×3\nGC\nG=8", "3×3\nTGC\nG=8 B=2", "3×3\nTGC\nG=8 B=4", "3×3\nTGC\nG=8 B=8")
+    ]
+    assert "appended" in texts
+    assert "1×1 SC\n288 → 256" in texts
+    plt.close(axes.figure)  # type: ignore[arg-type]
