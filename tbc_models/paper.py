@@ -32,7 +32,7 @@ class Reported:
 
     @property
     def rounding(self) -> float:
-        """Half a unit of the last digit printed: how far the true value may lie."""
+        """Half a unit of the last digit printed, which is how far the true value may lie."""
         _, _, decimals = self.printed.partition(".")
         return 0.5 * 10.0 ** -len(decimals)
 

@@ -43,7 +43,7 @@ class Network:
 
     @property
     def designs(self) -> tuple[str, ...]:
-        """The designs there are of it: three of a network of tied bottlenecks, else one."""
+        """The designs there are of it, three if it is of tied bottlenecks and else one."""
         tied = self.name.startswith(("tied_resnet", "tied_resnext", "tied_senet"))
         return DESIGNS if tied else ("",)
 
