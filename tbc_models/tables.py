@@ -307,7 +307,7 @@ def as_markdown(comparisons: list[Comparison]) -> str:
     rule = "|---|---|" + "--:|" * (len(headers) - 2)
     body = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"{n}. {reason[0].upper()}{reason[1:]}." for reason, n in reasons.items()]
-    return "\n".join([*head, rule, *body, "", *_NOTES, "", *notes]) + "\n"
+    return "\n".join([*head, rule, *body, "", *(f"- {n}" for n in _NOTES), "", *notes]) + "\n"
 
 
 def as_json(comparisons: list[Comparison]) -> str:
