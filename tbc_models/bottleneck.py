@@ -23,7 +23,7 @@ p is `planes`, u = ⌊p·w/64⌋ the width of one split, and D = s·u that of al
 import math
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from timm.layers import create_aa, create_attn
@@ -136,7 +136,9 @@ class TiedBottleneck(nn.Module):
         literal, bias = design == "literal", design == "fitted"
         first_dilation = first_dilation or dilation
         use_aa = aa_layer is not None and (stride == 2 or first_dilation != dilation)
-        factory = {"device": device, "dtype": dtype}
+        # Only what is given, as not every normalisation or attention layer takes them.
+        given = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
 
         def conv(i: int, o: int, k: int = 1, *, B: int = 1, **options: int) -> nn.Module:  # noqa: N803
             return convolution(i, o, k, blocks=B, bias=bias, **options, **factory)  # type: ignore[arg-type]
@@ -158,7 +160,7 @@ class TiedBottleneck(nn.Module):
             channels=total,
             stride=stride,
             enable=use_aa,
-            **factory,  # type: ignore[arg-type]
+            **factory,
         )
 
         mixed = width if mixer == "sum" else total  # channels that the mixer reads
