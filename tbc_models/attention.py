@@ -7,6 +7,7 @@ blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
 from collections.abc import Callable
 
 import torch
+from timm.layers import create_act_layer
 from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
@@ -60,7 +61,7 @@ class TiedSE(nn.Module):
             )
         hidden = blocks * max(2, channels // blocks // reduction)  # at least 2, as the authors'
         self.fc1 = TiedBlockLinear(channels, hidden, device=device, dtype=dtype, blocks=blocks)
-        self.act = act_layer(inplace=True)
+        self.act = create_act_layer(act_layer, inplace=True)
         self.fc2 = TiedBlockLinear(hidden, channels, device=device, dtype=dtype, blocks=blocks)
 
     def forward(self, x: Tensor) -> Tensor:

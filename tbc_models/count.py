@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import timm
@@ -161,55 +162,36 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
     """List the layers of a network that hold parameters, with their costs by formula.
 
     Args:
-        network: any network of images whose convolutions and linear layers are modules.
+        network: any network of images.
         size: height and width of the image in pixels.
 
     Returns:
         The layers in the order in which they run; one that runs twice stands there twice, the
-        second time without parameters.
-
-    Raises:
-        ValueError: if parameters are left that no layer of the list holds.
+        second time without parameters. Those that are never called come last, without a shape:
+        some networks use the parameters of a layer only.
 
     Example:
         >>> from timm import create_model
         >>> listed = layers(create_model("tied_resnet14_s"), size=32)
-        >>> listed[1].name, sum(layer.macs for layer in listed)
-        ('bn1', 278092800)
+        >>> listed[0].operator, sum(layer.macs for layer in listed)
+        ('SC', 18628608)
     """
     listed: list[Layer] = []
     names = {module: name for name, module in network.named_modules()}
-    seen: set[nn.Module] = set()
-
-    def note(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        own = sum(p.numel() for p in module.parameters(recurse=False)) if module not in seen else 0
-        seen.add(module)
-        operator, kernel, blocks, groups, formula = _describe(module, output)
-        x, y = tuple(arguments[0].shape[1:]), tuple(output.shape[1:])
-        listed.append(
-            Layer(
-                names[module],
-                operator,
-                x,
-                y,
-                kernel,
-                blocks,
-                groups,
-                formula.parameters if formula and own else own,
-                formula.macs if formula else 0,
-            )
-        )
-
     holders = [m for m in network.modules() if next(m.parameters(recurse=False), None) is not None]
+    waiting = dict.fromkeys(holders)
+
+    def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        listed.append(_layer(names[module], module, arguments, output, module in waiting))
+        waiting.pop(module, None)
+
     hooks = [module.register_forward_hook(note) for module in holders]
     try:
         _run(network, size)
     finally:
         for hook in hooks:
             hook.remove()
-    if unused := [names[module] for module in holders if module not in seen]:
-        raise ValueError(f"the layers {unused} of `network` do not run")
-    return listed
+    return listed + [_layer(names[m], m, (), None, True) for m in waiting]
 
 
 def measure(network: nn.Module, size: int = 224) -> Count:
@@ -249,31 +231,41 @@ def _run(network: nn.Module, size: int) -> None:
         network.train(training)
 
 
-def _describe(module: nn.Module, output: Tensor) -> tuple[str, Shape, int, int, cost.Cost | None]:
-    """Name the operator of a layer, with kernel, B, G and its formula's cost."""
+def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, first: bool) -> Layer:
+    """Describe one call of a layer: its operator, and its cost by that operator's formula."""
+    own = {n: p.numel() for n, p in module.named_parameters(recurse=False)} if first else {}
+    x = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], Tensor) else ()
+    y = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+    operator, blocks, groups, rows = type(module).__name__, 1, 1, 1
+    kernel: Shape = ()
     bias = getattr(module, "bias", None) is not None
-    if isinstance(module, (nn.Conv2d, TiedBlockConv2d)):
+    formula: cost.Cost | None = None
+    of: Any  # the formula of a convolution
+    if isinstance(module, (nn.Conv2d, TiedBlockConv2d)) and y:
         blocks, groups = getattr(module, "blocks", 1), module.groups
-        kernel: Any = module.kernel_size
-        options: dict[str, Any] = {"output_size": tuple(output.shape[2:]), "bias": bias}
-        sizes = (module.in_channels, module.out_channels, kernel)
+        kernel = module.kernel_size
         if blocks > 1 and groups > 1:
-            formula = cost.tied_block_group_conv(*sizes, groups=groups, blocks=blocks, **options)
-            return "TGC", kernel, blocks, groups, formula
-        if blocks > 1:
-            formula = cost.tied_block_conv(*sizes, blocks=blocks, **options)
-            return "TBC", kernel, blocks, groups, formula
-        if groups > 1:
-            return "GC", kernel, 1, groups, cost.group_conv(*sizes, groups=groups, **options)
-        return "SC", kernel, 1, 1, cost.standard_conv(*sizes, **options)
-    if isinstance(module, (nn.Linear, TiedBlockLinear)):
-        blocks = getattr(module, "blocks", 1)
+            operator, of = "TGC", partial(cost.tied_block_group_conv, groups=groups, blocks=blocks)
+        elif blocks > 1:
+            operator, of = "TBC", partial(cost.tied_block_conv, blocks=blocks)
+        elif groups > 1:
+            operator, of = "GC", partial(cost.group_conv, groups=groups)
+        else:
+            operator, of = "SC", cost.standard_conv
+        ends = (module.in_channels, module.out_channels)
+        formula = of(*ends, kernel, output_size=y[1:], bias=bias)
+    elif isinstance(module, (nn.Linear, TiedBlockLinear)) and y:
+        blocks, rows = getattr(module, "blocks", 1), math.prod(y[:-1])
         ends = (module.in_features, module.out_features)
         if blocks > 1:
-            formula = cost.tied_block_linear(*ends, blocks=blocks, bias=bias)
-            return "TFC", (), blocks, 1, formula
-        return "FC", (), 1, 1, cost.linear(*ends, bias=bias)
-    return type(module).__name__, (), 1, 1, None
+            operator, formula = "TFC", cost.tied_block_linear(*ends, blocks=blocks, bias=bias)
+        else:
+            operator, formula = "FC", cost.linear(*ends, bias=bias)
+    parameters = sum(own.values())
+    if formula and own.keys() <= {"weight", "bias"} and own:  # some subclasses hold more
+        parameters = formula.parameters
+    macs = formula.macs * rows if formula else 0
+    return Layer(name, operator, x, y, kernel, blocks, groups, parameters, macs)
 
 
 def _each_written(*_: object, out_shape: Sequence[Any], **__: object) -> int:

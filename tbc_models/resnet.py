@@ -85,7 +85,8 @@ def create_resnet(
     options = {"block": TiedBottleneck} | defaults | options
     own = ("design", "splits", "blocks", "mixer", "groups")
     of_block = {name: options.pop(name) for name in own if name in options}
-    options["block_args"] = of_block | (options.get("block_args") or {})
+    given = options.get("block_args") or {}
+    options["block_args"] = defaults.get("block_args", {}) | of_block | given
     network: nn.Module = build_model_with_cfg(trunk, variant, pretrained, **options)
     return refuse_small_inputs(network)
 

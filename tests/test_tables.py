@@ -123,11 +123,20 @@ def test_elementwise_operations_are_counted_by_hand() -> None:
     assert listed.all_macs - listed.macs == normalised + relu + pooled
 
 
-def test_a_layer_that_does_not_run_is_an_error() -> None:
+def test_a_layer_that_is_not_called_is_listed_last() -> None:
     network = count.build("tied_resnet14_s")
     network.spare = torch.nn.Linear(3, 4, device="meta")
-    with pytest.raises(ValueError, match=r"the layers \['spare'\] of `network` do not run"):
-        count.layers(network, 32)
+    listed = count.layers(network, 32)
+    assert (listed[-1].name, listed[-1].parameters, listed[-1].macs) == ("spare", 16, 0)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "nf_regnet_b1", "repvit_m1"])
+def test_other_networks_can_be_listed_too(name: str) -> None:
+    """Linear layers on many tokens, convolutions with parameters of their own, several outputs."""
+    network = count.build(name)
+    listed, counted = count.layers(network), count.measure(network)
+    assert sum(layer.parameters for layer in listed) == counted.parameters
+    assert sum(layer.macs for layer in listed) == counted.macs
 
 
 def test_the_paper_is_kept_as_it_is_printed() -> None:
