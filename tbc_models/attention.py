@@ -49,7 +49,7 @@ class TiedSE(nn.Module):
         *,
         blocks: int,
         reduction: int = 16,
-        act_layer: Callable[..., nn.Module] = nn.ReLU,
+        act_layer: str | Callable[..., nn.Module] = nn.ReLU,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class SE(TiedSE):
         channels: int,
         *,
         reduction: int = 16,
-        act_layer: Callable[..., nn.Module] = nn.ReLU,
+        act_layer: str | Callable[..., nn.Module] = nn.ReLU,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

@@ -154,6 +154,19 @@ def test_one_block_of_tied_attention_is_timms(channels: int) -> None:
     torch.testing.assert_close(block(x), context(x), rtol=1e-11, atol=1e-11)
 
 
+def test_attention_fits_into_timms_networks() -> None:
+    x = torch.randn(2, 3, 64, 64)
+    for attention in (partial(TiedSE, blocks=4), partial(TiedGCB, blocks=4), SE, GCB):
+        network: Any = timm.create_model("resnet26", block_args={"attn_layer": attention})
+        assert isinstance(network.layer4[0].se, TiedSE | TiedGCB)
+        assert network(x).isfinite().all()
+    lite: Any = timm.create_model("efficientnet_b0", se_layer=partial(TiedSE, blocks=4))
+    assert lite.blocks[3][0].se.fc1.blocks == 4
+    assert lite(x).isfinite().all()
+    for words in ("relu", nn.GELU):  # as timm names activations, and one that takes no `inplace`
+        assert TiedSE(32, blocks=2, act_layer=words)(torch.rand(1, 32, 3, 3)).isfinite().all()
+
+
 def test_a_new_context_block_changes_nothing() -> None:
     x = torch.randn(2, 32, 5, 4)
     assert torch.equal(TiedGCB(32, blocks=2)(x), x)
