@@ -7,10 +7,13 @@ blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
 from collections.abc import Callable
 
 import torch
-from timm.layers import create_act_layer
+from timm.layers import create_act_layer, register_notrace_module
 from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
+
+register_notrace_module(TiedBlockConv2d)  # whole, for timm's feature_cls="fx"
+register_notrace_module(TiedBlockLinear)
 
 
 class TiedSE(nn.Module):
@@ -154,7 +157,8 @@ class TiedGCB(nn.Module):
                 f"`blocks` (={blocks}), not {hidden}"
             )
         dd = {"device": device, "dtype": dtype}
-        self.mask = nn.Conv2d(channels, 1, 1, **dd)  # type: ignore[arg-type]
+        # Not an nn.Conv2d: timm's ResNet would draw that anew, for a fan-out of one.
+        self.mask = TiedBlockConv2d(channels, 1, 1, **dd, blocks=1)  # type: ignore[arg-type]
         self.conv1 = TiedBlockConv2d(channels, hidden, 1, **dd, blocks=blocks)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm((hidden, 1, 1), **dd)  # type: ignore[arg-type]
         self.act = nn.ReLU(inplace=True)

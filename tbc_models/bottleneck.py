@@ -3,7 +3,8 @@
 The text leaves the mixer and the shortcut open, and no natural choice gives all the counts that
 the paper reports. So there are three:
 
-- ``"literal"``, the default, is what the text says: only the entry and the 3x3 layers are tied.
+- ``"literal"``, the default, is what the text says, with the plainest answer where it is silent:
+  only the entry and the 3x3 layers are tied, and the mixer's output is added to every split.
 - ``"fitted"`` comes within 0.06 M of the four main parameter counts. It was searched for, not
   recovered: nobody knows that the authors built this.
 - ``"fitted-tbc"`` reads most naturally among the designs that fit the two full-size networks.
@@ -30,6 +31,7 @@ from timm.layers import create_aa, create_attn
 from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d
+from tbc_gpu.functional import as_int
 
 Design = Literal["literal", "fitted", "fitted-tbc"]
 Mixer = Literal["sum", "concatenate", "none"]
@@ -55,7 +57,8 @@ class TiedBottleneck(nn.Module):
         inplanes: channels of the input, c.
         planes: p; the output has 4p channels.
         stride: of the 3x3 convolutions.
-        downsample: what makes the shortcut fit, or None; ``"fitted"`` designs tie its convolution.
+        downsample: what makes the shortcut fit, or None; the fitted designs use a tied
+            convolution in the place of its own.
         cardinality: always 1; timm's ResNet passes it. Groups are named by `groups`.
         base_width: w, the width of one split at p = 64.
         reduce_first: by how much the entry is narrower than the splits.
@@ -71,7 +74,7 @@ class TiedBottleneck(nn.Module):
         dtype: dtype of the parameters.
         splits: s, into how many splits the 3x3 convolutions go.
         blocks: B of each split; left out, those of `BLOCKS`. Where a width does not divide by G·B,
-            the largest smaller B that fits is taken.
+            the largest smaller B that fits is taken, and likewise for the B = 2 of the entry.
         mixer: "sum" mixes the sum of the splits, "concatenate" all of them; "none" leaves them.
         design: "literal", "fitted" or "fitted-tbc"; see the table above.
         groups: G of each split; more than one gives TGC, as in TiedResNeXt (Fig. 4b).
@@ -81,6 +84,7 @@ class TiedBottleneck(nn.Module):
         - Output: (N, 4·planes, ⌈H/stride⌉, ⌈W/stride⌉).
 
     Raises:
+        TypeError: if a count is not an int.
         ValueError: for an unknown design or mixer, blocks that do not match the splits, or a width
             that is too small for its blocks.
 
@@ -125,8 +129,8 @@ class TiedBottleneck(nn.Module):
             raise ValueError(f"`cardinality` (={cardinality}) must be 1: name `groups` instead")
         check_choice("design", design, get_args(Design))
         check_choice("mixer", mixer, get_args(Mixer))
-        width = math.floor(planes * base_width / 64)  # u
-        if width % reduce_first:
+        width = planes * as_int("base_width", base_width, 1) // 64  # u
+        if width % as_int("reduce_first", reduce_first, 1):
             raise ValueError(
                 f"`reduce_first` (={reduce_first}) must divide the width of a split (={width})"
             )
@@ -142,6 +146,12 @@ class TiedBottleneck(nn.Module):
 
         def conv(i: int, o: int, k: int = 1, *, B: int = 1, **options: int) -> nn.Module:  # noqa: N803
             return convolution(i, o, k, blocks=B, bias=bias, **options, **factory)  # type: ignore[arg-type]
+
+        def tied(layer: nn.Module) -> nn.Module:
+            if not isinstance(layer, nn.Conv2d):
+                return layer
+            B = largest_divisor(math.gcd(layer.in_channels, layer.out_channels), TIED)  # noqa: N806
+            return tied_copy(layer, blocks=B, bias=bias)
 
         def norm_act(channels: int) -> list[nn.Module]:
             return [norm_layer(channels, **factory), act_layer(inplace=True)]
@@ -178,19 +188,21 @@ class TiedBottleneck(nn.Module):
             appended = width
             B = largest_divisor(width, TIED)  # noqa: N806
             self.mixer = nn.Sequential(conv(mixed, width, 3, B=B), *norm_act(width))
-        self.splits, self.mixes_sum, self.adds_mixed = splits, mixer == "sum", literal
+        self.splits, self.design, self.mixes = splits, design, mixer
 
         self.conv3 = conv(total + appended, out)
         self.bn3 = norm_layer(out, **factory)
         self.se: nn.Module | None = create_attn(attn_layer, out, **factory)
         self.act3 = act_layer(inplace=True)
-        if downsample is not None and not literal:
-            for name, layer in downsample.named_children():
-                if isinstance(layer, nn.Conv2d):
-                    setattr(downsample, name, tied_copy(layer, blocks=TIED, bias=bias))
         self.downsample = downsample
+        if downsample is not None and not literal:
+            self.downsample = nn.Sequential(*(tied(layer) for layer in downsample.children()))
         self.drop_path = drop_path
         self.stride, self.dilation = stride, dilation  # timm's features look for them
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the block, before its layers."""
+        return f"splits={self.splits}, mixer={self.mixes!r}, design={self.design!r}"
 
     def zero_init_last(self) -> None:
         """Start the block as its shortcut: zero the scale of the last normalisation."""
@@ -218,8 +230,8 @@ class TiedBottleneck(nn.Module):
         if self.mixer is None:
             return x
         by_split = x.unflatten(1, (self.splits, -1))
-        mixed: Tensor = self.mixer(by_split.sum(1) if self.mixes_sum else x)
-        if self.adds_mixed:  # one mixed map for all splits, or one for each
+        mixed: Tensor = self.mixer(by_split.sum(1) if self.mixes == "sum" else x)
+        if self.design == "literal":  # one mixed map for all splits, or one for each
             x = (by_split + mixed.unflatten(1, (-1, by_split.shape[2]))).flatten(1, 2)
         else:
             x = torch.cat([x, mixed], dim=1)
@@ -241,8 +253,8 @@ def convolution(
 ) -> nn.Conv2d | TiedBlockConv2d:
     """Make a convolution that keeps the size of the map (at stride 1): plain if B = 1, else tied.
 
-    Weights are drawn as timm's ResNet draws them, normal with variance 2 / fan_out; an input of
-    a thin filter reaches C_out/B · k² outputs.
+    Weights are drawn as timm's ResNet draws them, normal with variance 2 / fan_out, where the
+    fan-out is that of the stored filters, C_out/B · k².
 
     Args:
         in_channels: channels of the input.
@@ -277,11 +289,11 @@ def convolution(
     return conv
 
 
-def tied_copy(conv: nn.Conv2d, *, blocks: int, bias: bool = False) -> TiedBlockConv2d:
+def tied_copy(conv: nn.Conv2d, *, blocks: int, bias: bool = False) -> nn.Module:
     """Make the tied convolution that can stand in the place of a plain one, with new weights.
 
     Args:
-        conv: the plain convolution.
+        conv: the plain convolution, of a square kernel, padded to keep the size of the map.
         blocks: B.
         bias: whether the tied one has a bias.
 
@@ -295,21 +307,18 @@ def tied_copy(conv: nn.Conv2d, *, blocks: int, bias: bool = False) -> TiedBlockC
         >>> tied_copy(nn.Conv2d(64, 256, 1, stride=2), blocks=2).weight.shape
         torch.Size([128, 32, 1, 1])
     """
-    tied = TiedBlockConv2d(
+    return convolution(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        conv.groups,
-        bias,
+        conv.kernel_size[0],
+        blocks=blocks,
+        stride=conv.stride[0],
+        dilation=conv.dilation[0],
+        groups=conv.groups,
+        bias=bias,
         device=conv.weight.device,
         dtype=conv.weight.dtype,
-        blocks=blocks,
     )
-    nn.init.kaiming_normal_(tied.weight, mode="fan_out", nonlinearity="relu")
-    return tied
 
 
 def fitting_blocks(
@@ -327,16 +336,19 @@ def fitting_blocks(
         B of each split.
 
     Raises:
+        TypeError: if a count is not an int.
         ValueError: if the blocks do not match the splits, or the width is too small for them.
 
     Example:
         >>> fitting_blocks(18, splits=4)
         (1, 2, 3, 6)
     """
+    splits, groups = as_int("splits", splits, 1), as_int("groups", groups, 1)
     if blocks is None and splits not in BLOCKS:
         raise ValueError(f"`splits` (={splits}) must be one of {tuple(BLOCKS)}, or name `blocks`")
-    blocks = BLOCKS[splits] if blocks is None else tuple(blocks)
-    if len(blocks) != splits or any(not isinstance(B, int) or B < 1 for B in blocks):
+    blocks = BLOCKS[splits] if blocks is None else blocks
+    whole = isinstance(blocks, Sequence) and all(type(B) is int and B > 0 for B in blocks)
+    if not whole or len(blocks) != splits:
         raise ValueError(
             f"`blocks` (={blocks}) must be {splits} ints of at least 1, one for each of `splits`"
         )
@@ -385,7 +397,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """
     if value in choices:
         return
-    near = get_close_matches(str(value), choices, n=1, cutoff=0.3)
+    near = get_close_matches(str(value).lower(), choices, n=1, cutoff=0.3)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     *first, last = map(repr, choices)
     raise ValueError(f"`{name}` (={value!r}) must be {', '.join(first)} or {last}{meant}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import nn
 import tbc_ref
 
 from .attention import TiedGCB, TiedSE
-from .bottleneck import TiedBottleneck
+from .bottleneck import Design, Mixer, TiedBottleneck
 from .check import one_thread
 
 Array = Any  # of NumPy
@@ -31,10 +31,8 @@ Traced = tuple[Array, Pullback]
 # for rounding: over 30,000 random cases the largest error was 1e-11.
 MODULE_TOLERANCE = 1e-10
 
-DESIGNS = ("literal", "fitted", "fitted-tbc")
-MIXERS = ("sum", "concatenate", "none")
 MODULES = (
-    *(f"bottleneck, {design}, {mixer}" for design in DESIGNS for mixer in MIXERS),
+    *(f"bottleneck, {design}, {mixer}" for design in get_args(Design) for mixer in get_args(Mixer)),
     "TiedSE",
     "TiedGCB",
 )
@@ -345,7 +343,9 @@ def _draw_bottleneck(
     return module, channels, {"blocks": fitting, "groups": groups} | spatial | choices
 
 
-def check_modules(name: str, *, indices: Sequence[int], seed: int = 0) -> Iterator[ModuleRow]:
+def check_modules(
+    name: str, *, indices: Sequence[int], seed: int = 0, device: str = "cpu"
+) -> Iterator[ModuleRow]:
     """Compare a PyTorch module with its composition of reference functions on random cases.
 
     Both get the same parameters, input and cotangent in float64. Errors are told relative to the
@@ -356,6 +356,7 @@ def check_modules(name: str, *, indices: Sequence[int], seed: int = 0) -> Iterat
         name: one of `MODULES`.
         indices: which cases to draw.
         seed: of the whole run.
+        device: where PyTorch runs the module, "cpu" or "cuda".
 
     Yields:
         The row so far, after every case; the last is the result.
@@ -371,7 +372,7 @@ def check_modules(name: str, *, indices: Sequence[int], seed: int = 0) -> Iterat
     row = ModuleRow(name)
     for index in indices:
         case = draw_module(name, seed, index)
-        errors = compare(case)
+        errors = compare(case, device)
         for quantity, error in errors.items():
             row.errors[quantity] = float(np.maximum(row.errors[quantity], error))  # keeps a NaN
         if not all(error <= MODULE_TOLERANCE for error in errors.values()):
@@ -381,21 +382,24 @@ def check_modules(name: str, *, indices: Sequence[int], seed: int = 0) -> Iterat
         yield row
 
 
-def compare(case: ModuleCase) -> dict[str, float]:
+def compare(case: ModuleCase, device: str = "cpu") -> dict[str, float]:
     """Run one case both ways; return the largest errors of y, dx and the parameters' gradients."""
-    names, leaves = zip(*case.module.named_parameters(), strict=True)
-    x = torch.from_numpy(case.x).requires_grad_()
+    module = case.module.to(device)
+    names, leaves = zip(*module.named_parameters(), strict=True)
+    x, dy = (torch.from_numpy(a).to(device) for a in (case.x, case.dy))
+    x.requires_grad_()
     with one_thread():
-        y = case.module(x)
-        dx, *gradients = torch.autograd.grad(y, [x, *leaves], torch.from_numpy(case.dy))
-    p = Parameters({n: leaf.detach().numpy() for n, leaf in zip(names, leaves, strict=True)})
+        y = module(x)
+        derivatives = torch.autograd.grad(y, [x, *leaves], dy)
+    dx, *gradients = (d.cpu() for d in derivatives)
+    p = Parameters({n: leaf.detach().cpu().numpy() for n, leaf in zip(names, leaves, strict=True)})
     expected, pull = case.reference(p, case.x, **case.options)
     expected_dx = pull(case.dy)
     if set(p.gradients) != set(names):
         return dict.fromkeys(("y", "dx", "dparameters"), math.inf)
     pairs = zip(names, gradients, strict=True)
     return {
-        "y": _error(expected, y.detach().numpy()),
+        "y": _error(expected, y.detach().cpu().numpy()),
         "dx": _error(expected_dx, dx.numpy()),
         "dparameters": max(_error(p.gradients[n], g.numpy()) for n, g in pairs),
     }

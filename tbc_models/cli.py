@@ -85,7 +85,8 @@ def check(
     the same numbers; their largest differences are shown in units of the dtype's epsilon times
     the number of terms that an entry sums. Exits with 1 if any case differs by more than 4 units.
     With --modules the tied bottleneck in each design, TiedSE and TiedGCB are compared with
-    compositions of reference functions too: float64, every parameter's derivative, to 1e-10.
+    compositions of reference functions too: always in float64, every parameter's derivative, to
+    1e-10; on the CPU unless --device is cuda.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
@@ -108,7 +109,10 @@ def check(
         for module in names:
             progress.update(task, description=module)
             done = progress.tasks[0].completed
-            for module_row in check_modules.check_modules(module, indices=indices, seed=seed):
+            where = "cuda" if device == "cuda" else "cpu"
+            for module_row in check_modules.check_modules(
+                module, indices=indices, seed=seed, device=where
+            ):
                 progress.update(task, completed=done + module_row.cases)
             module_rows.append(module_row)
     if case is not None:
@@ -137,7 +141,7 @@ def check(
             )
     if json_file is not None:
         report = _report(rows, module_rows, seed=seed, case=case)
-        write_text(json_file, json.dumps(report, indent=1) + "\n")
+        _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if not (all(row.passed for row in rows) and all(row.passed for row in module_rows)):
         raise typer.Exit(1)
 
@@ -153,13 +157,17 @@ class Format(StrEnum):
 
 @app.command(
     epilog="Examples:\n\n- `tbc table 3`\n\n- `tbc table all`\n\n"
-    "- `tbc table 1 --format markdown --output table1.md`"
+    "- `tbc table 1 --output table1.md`\n\n- `tbc table all --format csv`"
 )
 def table(
     number: Annotated[str, typer.Argument(help="1 to 6, or all.")],
     format: Annotated[
-        Format, typer.Option(case_sensitive=False, help="How to write it.")
-    ] = Format.terminal,
+        Format | None,
+        typer.Option(
+            case_sensitive=False,
+            help="How to write it.  [default: as FILE ends, .md, .json or .csv, or terminal]",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write there, not to the screen.")
     ] = None,
@@ -170,25 +178,28 @@ def table(
     bottleneck, with a reason where they differ by more than rounding. Accuracies are the paper's.
     """
     known = {str(n): [n] for n in TABLES} | {"all": list(TABLES)}
+    number = number.lower()
     if number not in known:
         raise typer.BadParameter(f"{number} is not 1 to 6, or all.", param_hint="NUMBER")
+    suffixes = {".md": Format.markdown, ".json": Format.json, ".csv": Format.csv}
+    form = format or suffixes.get(output.suffix if output else "", Format.terminal)
     _require_writable(output, "--output")
     compared = []
     with _progress() as progress:
         for n in progress.track(known[number], description="Building and counting"):
             compared.append(tables.compare(n))
-    if format is Format.terminal:
+    if form is Format.terminal:
         screen = Console(record=True, file=io.StringIO(), width=80) if output else console
         for one in compared:
             screen.print(tables.as_text(one), highlight=False)
         text = screen.export_text() if output else ""
-    elif format is Format.markdown:
+    elif form is Format.markdown:
         text = "\n".join(tables.as_markdown(one) for one in compared)
     else:
-        write = tables.as_json if format is Format.json else tables.as_csv
+        write = tables.as_json if form is Format.json else tables.as_csv
         text = write([c for one in compared for c in one])
     if output:
-        write_text(output, text)
+        _write(output, text, "--output")
     else:
         typer.echo(text, nl=False)
 
@@ -255,8 +266,8 @@ def summary(
     pixels = size or count.input_size(network)
     try:
         layers, measured = count.layers(network, pixels), count.measure(network, pixels)
-    except (RuntimeError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from None
+    except Exception as error:  # whatever the network does not bear
+        raise typer.BadParameter(str(error).splitlines()[0], param_hint="--size") from None
     headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
     shown = _plain_table(*headers, left=3, total=True)
     for layer in layers:
@@ -290,8 +301,10 @@ _SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "Group
 def _build(name: str, options: dict[str, Any]) -> torch.nn.Module:
     try:
         return count.build(name, **options)
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from None
+    except Exception as error:  # timm raises all kinds
+        hint = "--set" if options else "NAME"
+        told = str(error) or f"{type(error).__name__} in timm"
+        raise typer.BadParameter(told, param_hint=hint) from None
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -320,6 +333,13 @@ def _progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+def _write(file: Path, text: str, option: str) -> None:
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
 
 
 def _require_writable(file: Path | None, option: str) -> None:

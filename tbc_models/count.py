@@ -66,8 +66,9 @@ class Count:
     Attributes:
         parameters: stored numbers that are learned.
         macs: of convolutions and linear layers.
-        all_macs: with one more for each element that batch normalisation or an activation writes,
-            and each that pooling reads.
+        all_macs: with one more for each element that a normalisation or an activation writes,
+            and each that pooling reads. Products of activations with one another, as attention
+            makes them, are in neither.
     """
 
     parameters: int
@@ -117,6 +118,7 @@ def names(pattern: str | None = None) -> list[str]:
     ours = [n for n in registered if timm.model_entrypoint(n).__module__.startswith("tbc_models.")]
     if pattern is None:
         return ours + [name for name in BASELINES if name in registered]
+    pattern = pattern.lower()
     wanted = pattern if set("*?[") & set(pattern) else f"*{pattern}*"
     return fnmatch.filter(ours, wanted) + fnmatch.filter(
         sorted(set(registered) - set(ours)), wanted
@@ -136,7 +138,7 @@ def nearest(name: str) -> str:
         >>> nearest("tied_resnt50")
         '; did you mean tied_resnet50, ...?'
     """
-    near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    near = get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.5)
     return f"; did you mean {', '.join(near)}?" if near else "; `tbc models` lists them"
 
 
@@ -294,7 +296,8 @@ _ELEMENTWISE: dict[Any, Callable[..., int]] = {
             *(_aten.cudnn_batch_norm, _aten.miopen_batch_norm),
             *(_aten.relu, _aten.relu_, _aten.silu, _aten.silu_, _aten.sigmoid, _aten.sigmoid_),
             *(_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_),
-            *(_aten.hardtanh, _aten.hardtanh_),
+            *(_aten.hardtanh, _aten.hardtanh_, _aten.gelu, _aten.leaky_relu, _aten.leaky_relu_),
+            *(_aten.native_layer_norm, _aten.native_group_norm),
         ],
         _each_written,
     ),

@@ -136,8 +136,8 @@ def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
     if mixer:
         joint = bottom + 0.85
         line([middle, middle - 0.9, middle - 0.9, middle], [-2.6, -2.9, joint, joint], "--")
-        word(middle - 2.4, -3.4, "mixer:\n" + ("sum" if block.mixes_sum else "concat."))
-        joined = "added" if block.adds_mixed else "appended"
+        word(middle - 2.4, -3.4, "mixer:\n" + ("sum" if block.mixes == "sum" else "concat."))
+        joined = "added" if block.design == "literal" else "appended"
         axes.text(middle + 0.12, joint, joined, va="center", fontsize=9)
     _box(axes, middle, bottom, 2.2, block.conv3)
     if block.downsample is not None:

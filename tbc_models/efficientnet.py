@@ -6,6 +6,7 @@ and to 2 at least, as everywhere in TiedSE.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,9 +51,13 @@ def _tied_se(
 @register_model
 def tied_efficientnet_b0(pretrained: bool = False, *, blocks: int = 4, **options: Any) -> nn.Module:
     """EfficientNet-B0 with TiedSE: `blocks` of the TiedSE, 2 or 4 in Table 3."""
-    if blocks not in (1, 2, 4, 8):  # more would leave blocks of less than one squeezed channel
+    if blocks not in (1, 2, 4, 8):  # what divides all widths, and the 8 that timm tries first
         raise ValueError(f"`blocks` (={blocks}) must be 1, 2, 4 or 8 in EfficientNet-B0")
-    cfg = default_cfgs["tied_efficientnet_b0"].default
-    options = {"pretrained_cfg": cfg} | {k: v for k, v in options.items() if v is not None}
-    se_layer = partial(_tied_se, blocks=blocks)
-    return refuse_small_inputs(efficientnet_b0(pretrained, se_layer=se_layer, **options))
+    defaults = {
+        "pretrained_cfg": replace(
+            default_cfgs["tied_efficientnet_b0"].default, architecture="tied_efficientnet_b0"
+        ),
+        "se_layer": partial(_tied_se, blocks=blocks),
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    return refuse_small_inputs(efficientnet_b0(pretrained, **(defaults | given)))

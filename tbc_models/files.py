@@ -21,7 +21,11 @@ def write_text(path: Path, text: str) -> None:
         >>> (folder / "result.txt").read_text(), len(list(folder.iterdir()))
         ('42', 1)
     """
-    handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
+    path = path.resolve()  # through links: the file itself is replaced
+    if path.exists() and not path.is_file():  # a device, which has nothing to lose
+        path.write_text(text, encoding="utf-8")
+        return
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

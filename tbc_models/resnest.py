@@ -1,4 +1,4 @@
-"""TiedResNeSt50-S (Fig. 4c, Table 1): ResNeSt-50-fast with every 3x3 and the entry 1x1 tied."""
+"""TiedResNeSt50-S (Fig. 4c, Table 1): ResNeSt-50-fast, the entry and 3x3 of its blocks tied."""
 
 from typing import Any
 

@@ -120,7 +120,8 @@ def _check_size(stride: int, _: nn.Module, arguments: tuple[Tensor]) -> None:
     if x.shape[-2] < stride or x.shape[-1] < stride:
         raise ValueError(
             f"`input` (shape {tuple(x.shape)}) must be at least {stride}x{stride} pixels, the "
-            "total stride of this network; tied_resnet14_s is made for small images"
+            "total stride of this network"
+            + ("; tied_resnet14_s is made for small images" if stride > 16 else "")
         )
 
 
@@ -130,7 +131,13 @@ class SmallImageResNet(ResNet):
     The strides of its features are 2, 2, 4, 8 and 16.
 
     Args:
-        options: of timm's ResNet; without a `stem_type`.
+        block: as timm's ResNet takes it.
+        layers: as timm's ResNet takes them.
+        output_stride: 16, or 8 or 4 for dilation in place of the last strides.
+        options: of timm's ResNet, without a `stem_type`.
+
+    Raises:
+        ValueError: for another stride, or a `stem_type`.
 
     Example:
         >>> net = SmallImageResNet(TiedBottleneck, (1, 1, 1, 1), base_width=16)
@@ -138,8 +145,12 @@ class SmallImageResNet(ResNet):
         [2, 2, 4, 8, 16]
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, block: Any, layers: Any, *, output_stride: int = 16, **options: Any) -> None:
+        if output_stride not in (4, 8, 16):
+            raise ValueError(f"`output_stride` (={output_stride}) must be 4, 8 or 16")
+        if options.get("stem_type"):
+            raise ValueError(f"`stem_type` (={options['stem_type']!r}) must be '': it has its own")
+        super().__init__(block, layers, output_stride=2 * output_stride, **options)
         stem: Any = self.conv1
         conv = nn.Conv2d(
             stem.in_channels,

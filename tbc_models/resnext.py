@@ -1,7 +1,7 @@
 """TiedResNeXt (Fig. 4b, Table 1): tied bottlenecks whose splits are TGC.
 
-The paper gives 4s64w and 4s36w, but not the groups of a split. We take G = 8 at 64w and G = 4 at
-36w, the largest that leave blocks of at least two channels in most layers; B as in TiedResNet.
+The paper gives 4s64w and 4s36w, but not the groups of a split: G = 8 at 64w and G = 4 at 36w are
+ours. B as in TiedResNet.
 """
 
 from typing import Any

@@ -26,7 +26,8 @@ default_cfgs = generate_default_cfgs(
 def _tied_senet(
     variant: str, pretrained: bool, options: dict[str, Any], base_width: int
 ) -> nn.Module:
-    reduction = 16 if options.get("design", "literal") == "literal" else 8
+    chosen = options | (options.get("block_args") or {})
+    reduction = 16 if chosen.get("design", "literal") == "literal" else 8
     return create_resnet(
         variant,
         pretrained,
