@@ -164,7 +164,8 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
     """List the layers of a network that hold parameters, with their costs by formula.
 
     Args:
-        network: any network of images.
+        network: any network of images. Of its layers 2-D convolutions and linear ones have a
+            formula; what is multiplied elsewhere, `measure` alone can see.
         size: height and width of the image in pixels.
 
     Returns:
@@ -179,12 +180,12 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
         ('SC', 18628608)
     """
     listed: list[Layer] = []
-    names = {module: name for name, module in network.named_modules()}
+    called = {module: name for name, module in network.named_modules()}
     holders = [m for m in network.modules() if next(m.parameters(recurse=False), None) is not None]
     waiting = dict.fromkeys(holders)
 
     def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        listed.append(_layer(names[module], module, arguments, output, module in waiting))
+        listed.append(_layer(called[module], module, arguments, output, module in waiting))
         waiting.pop(module, None)
 
     hooks = [module.register_forward_hook(note) for module in holders]
@@ -193,7 +194,7 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
     finally:
         for hook in hooks:
             hook.remove()
-    return listed + [_layer(names[m], m, (), None, True) for m in waiting]
+    return listed + [_layer(called[m], m, (), None, True) for m in waiting]
 
 
 def measure(network: nn.Module, size: int = 224) -> Count:
@@ -270,9 +271,13 @@ def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, firs
     return Layer(name, operator, x, y, kernel, blocks, groups, parameters, macs)
 
 
+def _elements(out_shape: Sequence[Any]) -> int:
+    first = out_shape[0]  # of a normalisation or max pooling, which return more than one tensor
+    return math.prod(first if isinstance(first, (tuple, list, torch.Size)) else out_shape)
+
+
 def _each_written(*_: object, out_shape: Sequence[Any], **__: object) -> int:
-    first = out_shape[0]  # batch normalisation returns its statistics too
-    return 2 * math.prod(first if isinstance(first, (tuple, list, torch.Size)) else out_shape)
+    return 2 * _elements(out_shape)
 
 
 def _each_read(shape: Shape, *_: object, **__: object) -> int:
@@ -282,9 +287,7 @@ def _each_read(shape: Shape, *_: object, **__: object) -> int:
 def _each_in_a_window(
     _: Shape, kernel: Shape, *__: object, out_shape: Sequence[Any], **___: object
 ) -> int:
-    first = out_shape[0]  # max pooling returns its indices too
-    output = first if isinstance(first, (tuple, list, torch.Size)) else out_shape
-    return 2 * math.prod(output) * math.prod(kernel)
+    return 2 * _elements(out_shape) * math.prod(kernel)
 
 
 _aten = torch.ops.aten

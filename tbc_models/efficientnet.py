@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from timm.models.efficientnet import efficientnet_b0
 from torch import nn
 
 from .attention import TiedSE
-from .resnet import configuration, refuse_small_inputs
+from .resnet import configuration, network, refuse_small_inputs
 
 default_cfgs = generate_default_cfgs(
     {
@@ -48,7 +48,7 @@ def _tied_se(
     )
 
 
-@register_model
+@network
 def tied_efficientnet_b0(pretrained: bool = False, *, blocks: int = 4, **options: Any) -> nn.Module:
     """EfficientNet-B0 with TiedSE: `blocks` of the TiedSE, 2 or 4 in Table 3."""
     if blocks not in (1, 2, 4, 8):  # what divides all widths, and the 8 that timm tries first

@@ -6,12 +6,12 @@ As in GCNet there is one in every bottleneck of stages c3 to c5, and none in tho
 from functools import partial
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from timm.models.resnet import Bottleneck
 from torch import nn
 
 from .attention import GCB, TiedGCB
-from .resnet import configuration, create_resnet
+from .resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {"gc_resnet50": configuration(), "tied_gc_resnet50": configuration()}
@@ -48,13 +48,13 @@ def _gc_resnet50(
     )
 
 
-@register_model
+@network
 def gc_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
     """ResNet-50 with global context blocks, r = 1/4, in stages c3 to c5."""
     return _gc_resnet50("gc_resnet50", pretrained, options, GCB)
 
 
-@register_model
+@network
 def tied_gc_resnet50(pretrained: bool = False, *, blocks: int = 2, **options: Any) -> nn.Module:
     """ResNet-50 with tied global context blocks: `blocks` of the TiedGCB, 2 or 4 in Table 4."""
     attention = partial(TiedGCB, blocks=blocks)

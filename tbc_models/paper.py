@@ -93,6 +93,7 @@ TABLES: dict[int, Table] = {
             Taylor-FO-BN          | 14.2   .   2.3    .  74.5    .
             ShuffleNet-50 †       |    .   .   2.3    .  74.8    .
             GhostNet-50 (s=2)     | 13.0   .   2.2    .  75.0 92.3
+            TiedResNet50-S (2nd)  | 13.9   .   2.5    .  76.2 92.9
         """),
     ),
     2: Table(

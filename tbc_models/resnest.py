@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from timm.models.resnest import ResNestBottleneck
 from torch import nn
 
 from .bottleneck import tied_copy
-from .resnet import configuration, create_resnet
+from .resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {"tied_resnest50_s": configuration(first_conv="conv1.0")},
@@ -34,7 +34,7 @@ class TiedResNestBottleneck(ResNestBottleneck):
         attention.conv = tied_copy(attention.conv, blocks=2)
 
 
-@register_model
+@network
 def tied_resnest50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeSt50-S, on ResNeSt-50-fast 2s1x64d."""
     return create_resnet(

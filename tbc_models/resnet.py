@@ -4,7 +4,9 @@ Importing this registers the names with timm. Beside all options of timm's ResNe
 of the `TiedBottleneck`: `design`, `splits`, `base_width`, `blocks`, `mixer` and `groups`.
 """
 
+from collections.abc import Callable
 from functools import partial
+from inspect import cleandoc, signature
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -87,17 +89,53 @@ def create_resnet(
     of_block = {name: options.pop(name) for name in own if name in options}
     given = options.get("block_args") or {}
     options["block_args"] = defaults.get("block_args", {}) | of_block | given
-    network: nn.Module = build_model_with_cfg(trunk, variant, pretrained, **options)
-    return refuse_small_inputs(network)
+    built: nn.Module = build_model_with_cfg(trunk, variant, pretrained, **options)
+    return refuse_small_inputs(built)
 
 
-def refuse_small_inputs(network: nn.Module) -> nn.Module:
+def network(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Register a function that builds a network with timm, and complete its docstring.
+
+    Args:
+        function: named like the network, with what it is as its docstring.
+
+    Returns:
+        The same function.
+
+    Example:
+        >>> print(tied_resnet50.__doc__.splitlines()[0])
+        TiedResNet50, 4s32w (Table 1).
+    """
+    blocks = (
+        "\n    blocks: B of the attention." if "blocks" in signature(function).parameters else ""
+    )
+    function.__doc__ = f"""{cleandoc(function.__doc__ or "")}
+
+Args:
+    pretrained: whether to load weights; there are none yet, so True is an error.{blocks}
+    options: of timm's network and, where it has them, of `TiedBottleneck`.
+
+Returns:
+    The network, or with `features_only` timm's list of its features.
+
+Raises:
+    RuntimeError: if `pretrained`.
+    ValueError: for blocks, splits or widths that do not fit one another.
+
+Example:
+    >>> {function.__name__}(num_classes=10).num_classes
+    10
+"""
+    return register_model(function)
+
+
+def refuse_small_inputs(built: nn.Module) -> nn.Module:
     """Let a network raise a clear error for images smaller than its total stride.
 
     Without it padding would make up the missing pixels, and the features would mean nothing.
 
     Args:
-        network: of timm, with `feature_info`.
+        built: a network of timm, with `feature_info`.
 
     Returns:
         The same network; its first convolution checks what it gets.
@@ -108,11 +146,11 @@ def refuse_small_inputs(network: nn.Module) -> nn.Module:
         Traceback (most recent call last):
         ValueError: `input` (shape (1, 3, 28, 28)) must be at least 32x32 pixels, ...
     """
-    info: Any = network.feature_info
+    info: Any = built.feature_info
     steps = info.reduction() if hasattr(info, "reduction") else [f["reduction"] for f in info]
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first = next(m for m in built.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_pre_hook(partial(_check_size, max(steps)))
-    return network
+    return built
 
 
 def _check_size(stride: int, _: nn.Module, arguments: tuple[Tensor]) -> None:
@@ -169,33 +207,33 @@ class SmallImageResNet(ResNet):
             info["reduction"] //= 2
 
 
-@register_model
+@network
 def tied_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet50, 4s32w."""
+    """TiedResNet50, 4s32w (Table 1)."""
     return create_resnet("tied_resnet50", pretrained, options, layers=(3, 4, 6, 3), base_width=32)
 
 
-@register_model
+@network
 def tied_resnet50_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet50-S, 4s18w."""
+    """TiedResNet50-S, 4s18w (Table 1)."""
     return create_resnet("tied_resnet50_s", pretrained, options, layers=(3, 4, 6, 3), base_width=18)
 
 
-@register_model
+@network
 def tied_resnet101(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet101, 4s32w."""
+    """TiedResNet101, 4s32w (Table 1)."""
     return create_resnet("tied_resnet101", pretrained, options, layers=(3, 4, 23, 3), base_width=32)
 
 
-@register_model
+@network
 def tied_resnet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet101-S, 4s18w."""
+    """TiedResNet101-S, 4s18w (Table 1)."""
     return create_resnet(
         "tied_resnet101_s", pretrained, options, layers=(3, 4, 23, 3), base_width=18
     )
 
 
-@register_model
+@network
 def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """A small TiedResNet for images of 28 to 64 pixels: half the channels, 4s16w, 14 layers.
 

@@ -6,10 +6,10 @@ ours. B as in TiedResNet.
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs
 from torch import nn
 
-from .resnet import configuration, create_resnet
+from .resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {
@@ -21,7 +21,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model
+@network
 def tied_resnext50(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt50, 4s64w, eight groups in each split."""
     return create_resnet(
@@ -29,7 +29,7 @@ def tied_resnext50(pretrained: bool = False, **options: Any) -> nn.Module:
     )
 
 
-@register_model
+@network
 def tied_resnext50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt50-S, 4s36w, four groups in each split."""
     return create_resnet(
@@ -37,7 +37,7 @@ def tied_resnext50_s(pretrained: bool = False, **options: Any) -> nn.Module:
     )
 
 
-@register_model
+@network
 def tied_resnext101(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt101, 4s64w, eight groups in each split."""
     return create_resnet(
@@ -45,7 +45,7 @@ def tied_resnext101(pretrained: bool = False, **options: Any) -> nn.Module:
     )
 
 
-@register_model
+@network
 def tied_resnext101_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """TiedResNeXt101-S, 4s36w, four groups in each split."""
     return create_resnet(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from itertools import groupby
+from string import ascii_lowercase
 from typing import Any, get_args
 
 from rich import box
@@ -93,6 +94,7 @@ NETWORKS: dict[int, dict[str, Network]] = {
         "TiedSENet101": Network("tied_senet101", of="SENet101"),
         "ResNeSt-50-fast ‡": Network("resnest50d", _FAST),
         "TiedResNeSt50-S": Network("tied_resnest50_s", of="ResNeSt-50-fast ‡"),
+        "TiedResNet50-S (2nd)": Network("tied_resnet50_s"),
     },
     2: {
         "ResNet50": Network("resnet50"),
@@ -211,38 +213,42 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
 # The first pattern that "row | column | design" matches tells why a count is not the paper's.
 _TIED = r"(Tied(ResNet|SENet)\d+|\ds×\d+w|element-sum|concatenate)"
 _REASONS = [
-    (r"^ResNet50 \| GFlops", "convolutions and fc are 4.09 G; no usual way to count gives 4.2"),
-    (r"^ResNet101 \| params", "44.549 M, rounded up by the paper"),
+    (r"^ResNet50 \| GFlops", "not explained by any usual way to count"),
+    (r"^ResNet101 \| params", "rounded up by the paper"),
     (r"^(Res|SE)Net101.* \| GFlops", "a little is left even with BN, ReLU and pooling"),
-    (r"^SENet101.* \| params", "SE-ResNet-101 with r = 16 has 49.33 M"),
-    (r"^ResNeXt101", "the row is 32×8d: 88.8 M, 16.41 G; a 32×4d has 44.2 M, 7.97 G"),
-    (
-        r"^TiedResNeXt101-S \| .*\(%\)",
-        "the row contradicts itself: 64.0/88.8 = 72 %, 14.6/16.5 = 88 %",
-    ),
-    (r"^TiedResNeXt101-S", "out of reach with B = 1, 2, 4, 8: without groups 41.0 M, 8.7 G"),
-    (r"^TiedSENet101.* \| GFlops", "SE adds 0.005 G; the paper's rows gain 0.4 to 0.5 G by it"),
+    (r"^SENet101.* \| params", "ours is SE-ResNet-101 with r = 16"),
+    (r"^ResNeXt101", "the row is 32×8d; a 32×4d has half the parameters and MACs"),
+    (r"^TiedResNeXt101-S \| .*\(%\)", "the printed percentages contradict the row's own numbers"),
+    (r"^TiedResNeXt101-S", "out of reach with B = 1, 2, 4, 8, even without groups"),
+    (r"^TiedSENet101.* \| GFlops", "as TiedResNet101, and SE adds next to none, not 0.4 to 0.5 G"),
     (
         r"^TiedSENet101.* \| params .*literal",
-        "as TiedResNet101; r = 16 adds half of what r = 8 does",
+        "as TiedResNet101; r = 16 adds half of r = 8",
     ),
-    (r"^ResNeSt", "with BN, ReLU and pooling it rounds to 4.4"),
-    (r"^TiedResNeSt50-S", "all 3x3 and the entry tied at B = 2, as the text says, save more"),
-    (r"^EfficientNet-B0, SE", "636,540 is 0.64 M"),
+    (r"^TiedSENet101 .*params .*fitted$", "as TiedResNet101; fitted to that, with r = 8"),
+    (r"^ResNeSt", "with BN, ReLU and pooling it rounds to the paper's"),
+    (
+        r"^TiedResNeSt50-S",
+        "all 3x3 and the entries tied at B = 2, as the text says, save more",
+    ),
+    (
+        r"^EfficientNet-B0, SE",
+        "squeezes of a quarter of the block's input give this, r = 16 less",
+    ),
     (r"^EfficientNet-B0, TiedSE B=4", "squeezes of 1, 1.5 and 2.5 channels a block become 2"),
     (r"^\+TiedGCB B=4", 'a sixteenth, as the text says ("16×"); the printed 13 % is an eighth'),
     (r"^.* \| .*\(%\)", "follows from the counts"),
     (
+        r"^6s×24w .*literal",
+        "the parameters fit, the MACs do not; B of six splits is ours",
+    ),
+    (
         rf"^{_TIED}.* \| params .*literal",
-        "about 2.3·p² weights a block are unexplained (shortcut tied)",
+        "if the shortcut is tied, about 2.3·p² weights a block are unexplained",
     ),
     (rf"^{_TIED}.* \| GFlops.*literal", "the unexplained weights multiply, too"),
     (r"^([268]s×\d+w|concatenate) .*fitted", "fitted to Table 1, not to the ablations"),
-    (r"^TiedSENet101 .*params .*fitted$", "as TiedResNet101, with r = 8"),
-    (
-        rf"^{_TIED}.* \| params .*fitted$",
-        "a fit, within 0.06 M of the paper; it proves nothing",
-    ),
+    (rf"^{_TIED}.* \| params .*fitted$", "a fit, within 0.06 M of the paper; it proves nothing"),
     (rf"^{_TIED}.* \| GFlops.*fitted$", "fitted to the parameters, not to the MACs"),
     (r"^TiedResNet101 .*all \| fitted-tbc", "fits without BN, ReLU and pooling"),
     (rf"^{_TIED}.* \| .*fitted-tbc", "fits the two full-size networks, not the -S"),
@@ -261,7 +267,7 @@ def as_text(comparisons: list[Comparison]) -> Group:
         comparisons: of one table, from `compare`.
 
     Returns:
-        A table for `rich` to print in 80 characters, its reasons numbered below.
+        A table for `rich` to print in 80 characters, its reasons by letter below.
 
     Example:
         >>> from rich.console import Console
@@ -273,7 +279,7 @@ def as_text(comparisons: list[Comparison]) -> Group:
     table = RichTable(
         title=f"Table {number}. {TABLES[number].caption}",
         box=box.SIMPLE_HEAD,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         title_justify="left",
     )
@@ -285,8 +291,8 @@ def as_text(comparisons: list[Comparison]) -> Group:
             table.add_section()
             table.add_row(f"[bold]{row}[/bold]")
         table.add_row(f"  {column}", *cells)
-    notes = [f"{n:2}  {reason}" for reason, n in reasons.items()]
-    return Group(table, *_NOTES, *notes, "")
+    notes = [f"{letter}  {reason}" for reason, letter in reasons.items()]
+    return Group(table, *_notes(comparisons), *notes, "")
 
 
 def as_markdown(comparisons: list[Comparison]) -> str:
@@ -296,7 +302,7 @@ def as_markdown(comparisons: list[Comparison]) -> str:
         comparisons: of one table, from `compare`.
 
     Returns:
-        A heading, the table, and its reasons as a numbered list.
+        A heading, the table, and its reasons as a list.
 
     Example:
         >>> print(as_markdown(compare(2)).splitlines()[0])
@@ -307,8 +313,8 @@ def as_markdown(comparisons: list[Comparison]) -> str:
     head = [f"### Table {number}. {TABLES[number].caption}", "", f"| {' | '.join(headers)} |"]
     rule = "|---|---|" + "--:|" * (len(headers) - 2)
     body = [f"| {' | '.join(line)} |" for line in lines]
-    notes = [f"{n}. {reason[0].upper()}{reason[1:]}." for reason, n in reasons.items()]
-    return "\n".join([*head, rule, *body, "", *(f"- {n}" for n in _NOTES), "", *notes]) + "\n"
+    notes = [*_notes(comparisons), *(f"{letter}: {reason}" for reason, letter in reasons.items())]
+    return "\n".join([*head, rule, *body, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
 def as_json(comparisons: list[Comparison]) -> str:
@@ -347,30 +353,38 @@ def as_csv(comparisons: list[Comparison]) -> str:
     return file.getvalue()
 
 
-_NOTES = (
-    "paper: as its authors report it; no accuracy was measured by us.",
-    "ours: counted on the built network (its literal design), and the difference.",
-    "GFlops: 10⁹ MACs of convolutions and fc; all: with BN, ReLU and pooling.",
-)
+def _notes(comparisons: list[Comparison]) -> list[str]:
+    notes = [
+        "paper: as its authors report it; no accuracy was measured by us.",
+        "ours: counted on the built network, with the difference; a letter tells its reason.",
+    ]
+    if any(c.design for c in comparisons):
+        notes.append("Of Tied networks ours is the literal design; two fits stand beside it.")
+    if any(c.column == "GFlops" for c in comparisons):
+        notes.append("GFlops: 10⁹ MACs of convolutions and fc; all: with BN, ReLU and pooling.")
+    return notes
 
 
-def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], dict[str, int]]:
-    """Gather headers, one line for each number of the paper, and the numbered reasons."""
+def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Gather headers, one line for each number of the paper, and the reasons by letter."""
     designs = [d for d in DESIGNS if any(c.design == d for c in comparisons)] or ["literal"]
-    headers = ["row", "column", "paper", "ours", *designs[1:], "why"]
+    headers = ["row", "column", "paper", "ours", *designs[1:]]
     lines: list[list[str]] = []
-    reasons: dict[str, int] = {}
+    reasons: dict[str, str] = {}
     last = ""
     for (row, column), group in groupby(comparisons, key=lambda c: (c.row, c.column)):
         cells = dict.fromkeys(designs, "")
-        why: set[int] = set()
+        reported = ""
         for c in group:
+            letter = "\u00a0"  # rich would drop a plain space
             if c.reason:
-                why.add(reasons.setdefault(c.reason, len(reasons) + 1))
+                letter = reasons.setdefault(c.reason, ascii_lowercase[len(reasons)])
+            number = ""
             if c.ours is not None and c.difference is not None:
-                cells[c.design or "literal"] = _cell(c.column, c.reported, c.ours, c.difference)
-        numbers = " ".join(map(str, sorted(why)))
-        lines.append(["" if row == last else row, column, c.reported, *cells.values(), numbers])
+                number = _cell(c.column, c.reported, c.ours, c.difference)
+            cells[c.design or "literal"] = f"{number} {letter}" if number or c.reason else ""
+            reported = c.reported
+        lines.append(["" if row == last else row, column, reported, *cells.values()])
         last = row
     return headers, lines, reasons
 

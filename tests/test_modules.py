@@ -16,6 +16,7 @@ from tbc_models import GCB, SE, TiedBottleneck, TiedGCB, TiedSE
 from tbc_models import check_modules as checking
 from tbc_models.bottleneck import fitting_blocks
 
+from .networks import DEVICES
 from .oracles import dense_weight
 
 
@@ -118,7 +119,49 @@ def test_tied_filters_are_drawn_with_the_variance_of_their_own_fan_out() -> None
         assert isinstance(conv, TiedBlockConv2d)
         fan_out = conv.weight.shape[0] * conv.weight[0, 0].numel()
         assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
-    block.zero_init_last()
+
+
+def test_a_network_leaves_its_context_blocks_as_they_draw_themselves() -> None:
+    torch.manual_seed(0)
+    for blocks in (1, 2):
+        network: Any = timm.create_model("tied_gc_resnet50", blocks=blocks)
+        for block in network.layer4:
+            # For a fan-in of 2048, as GCNet's: larger ones would look at a single position.
+            assert block.se.mask.weight.std().item() == pytest.approx((2 / 2048) ** 0.5, rel=0.1)
+            assert not block.se.conv2.weight.any()
+
+
+def test_options_of_the_block_join_those_of_the_network() -> None:
+    network: Any = timm.create_model("tied_senet101_s", block_args={"design": "fitted"})
+    block = network.layer1[0]
+    assert (block.design, type(block.se).__name__) == ("fitted", "TiedSE")
+    assert block.se.fc1.out_features == 256 // 8  # the reduction that goes with the design
+    plain: Any = timm.create_model("tied_gc_resnet50", block_args={"attn_layer": None})
+    assert plain.layer4[0].se is None
+    other: Any = timm.create_model("tied_efficientnet_b0", se_layer="eca")
+    assert type(other.blocks[0][0].se).__name__ == "EcaModule"
+    assert other.pretrained_cfg["architecture"] == "tied_efficientnet_b0"
+
+
+def test_odd_widths_are_tied_as_far_as_they_divide() -> None:
+    block: Any = TiedBottleneck(30, 30, splits=3, blocks=(1, 2, 3), base_width=32, design="fitted")
+    assert [getattr(conv, "blocks", 1) for conv in block.conv2] == [1, 1, 3]  # of 15 channels
+    assert type(block.conv1) is nn.Conv2d  # 45 outputs do not divide by two
+    shortcut = downsample_conv(30, 120, 1, stride=2)
+    block = TiedBottleneck(30, 30, 2, shortcut, blocks=(1, 1, 1, 1), design="fitted")
+    assert block.downsample[0].blocks == 2
+    assert type(shortcut[0]) is nn.Conv2d  # type: ignore[index]
+
+
+def test_a_bottleneck_says_what_it_is() -> None:
+    assert "splits=4, mixer='sum', design='fitted'" in repr(TiedBottleneck(64, 64, design="fitted"))
+
+
+def test_device_and_dtype_reach_every_layer() -> None:
+    block = TiedBottleneck(64, 64, attn_layer=partial(TiedSE, blocks=2), dtype=torch.float64)
+    assert {p.dtype for p in block.parameters()} == {torch.float64}
+    meta = TiedBottleneck(64, 64, attn_layer=partial(TiedGCB, blocks=2), device="meta")
+    assert {p.device.type for p in meta.parameters()} == {"meta"}
 
 
 def test_a_block_whose_last_scale_is_zero_is_its_shortcut() -> None:
@@ -172,9 +215,10 @@ def test_a_new_context_block_changes_nothing() -> None:
     assert torch.equal(TiedGCB(32, blocks=2)(x), x)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", checking.MODULES)
-def test_modules_equal_their_composition_of_reference_functions(name: str) -> None:
-    *_, row = checking.check_modules(name, indices=range(40))
+def test_modules_equal_their_composition_of_reference_functions(name: str, device: str) -> None:
+    *_, row = checking.check_modules(name, indices=range(40), device=device)
     assert (row.cases, row.failures) == (40, [])
     assert all(0 < error <= 1e-10 for error in row.errors.values())
 
@@ -227,6 +271,11 @@ BOTTLENECKS: list[tuple[dict[str, Any], str]] = [
     ({"base_width": 4}, r"a split is 4 channels wide, too few for .* 8 `blocks`"),
     ({"groups": 3}, r"the width of a split \(=32\) must divide by `groups` \(=3\)"),
     ({"cardinality": 32}, r"`cardinality` \(=32\) must be 1: name `groups`"),
+    ({"blocks": 4}, r"`blocks` \(=4\) must be 4 ints"),
+    ({"blocks": (1, 2, 4, True)}, r"must be 4 ints"),
+    ({"splits": 0}, r"`splits` \(=0\) must be at least 1"),
+    ({"groups": 0}, r"`groups` \(=0\) must be at least 1"),
+    ({"base_width": 0}, r"`base_width` \(=0\) must be at least 1"),
 ]
 
 
@@ -236,6 +285,15 @@ def test_a_bottleneck_that_cannot_be_is_refused(options: dict[str, Any], message
         TiedBottleneck(64, 64, **options)
     with pytest.raises(ValueError, match=message):
         timm.create_model("tied_resnet50", **options)
+
+
+def test_a_width_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`base_width` \(='wide'\) must be an int"):
+        timm.create_model("tied_resnet50", base_width="wide")
+    with pytest.raises(ValueError, match=r"`output_stride` \(=32\) must be 4, 8 or 16"):
+        timm.create_model("tied_resnet14_s", output_stride=32)
+    with pytest.raises(ValueError, match=r"`stem_type` \(='deep'\) must be ''"):
+        timm.create_model("tied_resnet14_s", stem_type="deep")
 
 
 def test_a_narrower_entry_must_divide_the_width() -> None:

@@ -141,7 +141,12 @@ def test_other_networks_can_be_listed_too(name: str) -> None:
 
 def test_the_paper_is_kept_as_it_is_printed() -> None:
     numbers = {(n.table, n.row, n.column): n for t in TABLES.values() for n in t}
-    assert len(numbers) == 171
+    # How many numbers each table has, and their sum, taken from the paper's text by a script.
+    counts = {n: len(list(table)) for n, table in TABLES.items()}
+    assert counts == {1: 91, 2: 6, 3: 34, 4: 22, 5: 16, 6: 6}
+    sums = {n: sum(number.value for number in table) for n, table in TABLES.items()}
+    expected = {1: 5130.7, 2: 159.1, 3: 1768.57, 4: 916.3, 5: 794.21, 6: 391.22}
+    assert sums == pytest.approx(expected, abs=0.001)
     assert numbers[1, "TiedResNet101", "params (M)"].printed == "39.4"
     assert numbers[1, "TiedSENet101-S †", "top-1 (%)"].value == 80.9
     assert numbers[4, "+TiedGCB B=4", "params (M)"].value == 1.3
@@ -182,6 +187,8 @@ def test_table_all_prints_six_tables() -> None:
         assert f"Table {number}." in result.output
     assert "13.05 −0.85" in result.output
     assert re.search(r"TiedResNet50-S\s+params \(M\)\s+13\.9 +13\.05 −0\.85", result.output)
+    assert "13.05 −0.85 b" in result.output
+    assert "\nb  if the shortcut is tied, about 2.3·p² weights" in result.output
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
@@ -196,11 +203,29 @@ def test_tables_come_in_four_formats(tmp_path: Path) -> None:
     for form in ("markdown", "terminal"):
         file = tmp_path / form
         result = runner.invoke(app, ["table", "3", "--format", form, "--output", str(file)])
+        assert "Table 1" not in file.read_text()
         assert result.exit_code == 0
         assert result.stdout == ""
         text = file.read_text()
         assert "Table 3. TiedSE on ImageNet-1k" in text
         assert "0.041 +0.001" in text
+
+
+def test_the_ending_of_the_file_tells_its_format(tmp_path: Path) -> None:
+    for ending, start in ((".md", "### Table 2."), (".json", "[\n {"), (".csv", "table,row,")):
+        link = tmp_path / f"link{ending}"
+        link.symlink_to(tmp_path / f"table{ending}")
+        assert runner.invoke(app, ["table", "2", "--output", str(link)]).exit_code == 0
+        assert (tmp_path / f"table{ending}").read_text().startswith(start)
+        assert link.is_symlink()
+
+
+def test_a_network_that_cannot_be_counted_does_not_hide_the_others() -> None:
+    result = runner.invoke(app, ["models", "tied_resnet*_s", "--size", "20"])
+    assert result.exit_code == 0
+    assert re.search(r"tied_resnet14_s +20²", result.output)
+    assert "tied_resnet50_s could not be counted: `input`" in result.output
+    assert runner.invoke(app, ["models", "tied_resnet50", "--size", "20"]).exit_code == 1
 
 
 def test_models_lists_ours_and_others() -> None:
@@ -235,6 +260,10 @@ def test_summary_shows_every_layer() -> None:
         (["summary", "tied_resnt50"], "did you mean tied_resnet50"),
         (["summary", "tied_resnet50", "--set", "design=fited"], "did you mean 'fitted'"),
         (["summary", "tied_resnet50", "--set", "design"], "'design' is not OPTION=VALUE"),
+        (["summary", "tied_resnet50", "--set", "groups=0"], "`groups` (=0) must be at least 1"),
+        (["summary", "tied_resnet50", "--set", "pretrained=True"], "pretrained"),
+        (["summary", "tied_resnet50", "--set", "output_stride=3"], "AssertionError in timm"),
+        (["table", "1", "--output", "/proc/file"], "cannot be written"),
         (["summary", "tied_resnet50", "--size", "20"], "at least 32x32"),
         (["summary", "resnet50", "--set", "depth=3"], "unexpected keyword argument 'depth'"),
     ],
