@@ -214,7 +214,7 @@ class TiedBottleneck(nn.Module):
         shortcut = x
         x = self.act1(self.bn1(self.conv1(x)))
         parts = x.chunk(self.splits, dim=1)
-        x = torch.cat([conv(part) for conv, part in zip(self.conv2, parts, strict=True)], dim=1)
+        x = torch.cat([conv(parts[i]) for i, conv in enumerate(self.conv2)], dim=1)
         x = self.aa(self.act2(self.drop_block(self.bn2(x))))
         x = self.bn3(self.conv3(self.mix(x)))
         if self.se is not None:

@@ -24,6 +24,8 @@ def make(name: str, device: str = "cpu", **options: Any) -> nn.Module:
     if design:
         options["design"] = design
     network: nn.Module = timm.create_model(name, **options)
+    if device == "meta":
+        return network
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
