@@ -274,7 +274,7 @@ def draw_module(name: str, seed: int, index: int) -> ModuleCase:
 
     Example:
         >>> print(draw_module("TiedSE", seed=0, index=0))
-        TiedSE x(2, 96, 3, 2) blocks=3
+        TiedSE x(3, 32, 4, 7) blocks=2
     """
     if name not in MODULES:
         raise ValueError(f"`name` (={name!r}) must be one of {MODULES}")
