@@ -5,6 +5,7 @@ blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.layers import create_act_layer, register_notrace_module
@@ -79,36 +80,18 @@ class SE(TiedSE):
 
     Args:
         channels: C.
-        reduction: r.
-        act_layer: activation between the two layers.
-        device: where to put the parameters.
-        dtype: dtype of the parameters.
+        options: of `TiedSE`, without `blocks`.
 
     Raises:
         ValueError: if `reduction` exceeds the channels.
 
     Example:
-        >>> sum(p.numel() for p in SE(256).parameters())
+        >>> sum(p.numel() for p in SE(256, reduction=16).parameters())
         8464
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        reduction: int = 16,
-        act_layer: str | Callable[..., nn.Module] = nn.ReLU,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            channels,
-            blocks=1,
-            reduction=reduction,
-            act_layer=act_layer,
-            device=device,
-            dtype=dtype,
-        )
+    def __init__(self, channels: int, **options: Any) -> None:
+        super().__init__(channels, blocks=1, **options)
 
 
 class TiedGCB(nn.Module):
@@ -184,9 +167,7 @@ class GCB(TiedGCB):
 
     Args:
         channels: C.
-        ratio: hidden channels as a part of C.
-        device: where to put the parameters.
-        dtype: dtype of the parameters.
+        options: of `TiedGCB`, without `blocks`.
 
     Raises:
         ValueError: if `ratio` leaves no channel.
@@ -196,15 +177,8 @@ class GCB(TiedGCB):
         132481
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        ratio: float = 1 / 4,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, blocks=1, ratio=ratio, device=device, dtype=dtype)
+    def __init__(self, channels: int, **options: Any) -> None:
+        super().__init__(channels, blocks=1, **options)
 
 
 def _check(channels: int, blocks: int) -> None:

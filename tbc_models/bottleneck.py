@@ -174,20 +174,19 @@ class TiedBottleneck(nn.Module):
         )
 
         mixed = width if mixer == "sum" else total  # channels that the mixer reads
-        appended = 0
-        self.mixer: nn.Sequential | None = None
-        if mixer != "none" and literal:
-            self.mixer = nn.Sequential(conv(mixed, mixed), *norm_act(mixed))
-        elif mixer != "none" and design == "fitted":
+        appended, layers = 0, []
+        if mixer == "none":
+            pass
+        elif literal:
+            layers = [conv(mixed, mixed), *norm_act(mixed)]
+        elif design == "fitted":
             appended = planes // 2
-            self.mixer = nn.Sequential(
-                *(conv(mixed, appended), *norm_act(appended)),
-                *(conv(appended, appended), *norm_act(appended)),
-            )
-        elif mixer != "none":
+            layers = [conv(mixed, appended), *norm_act(appended)]
+            layers += [conv(appended, appended), *norm_act(appended)]
+        else:
             appended = width
-            B = largest_divisor(width, TIED)  # noqa: N806
-            self.mixer = nn.Sequential(conv(mixed, width, 3, B=B), *norm_act(width))
+            layers = [conv(mixed, width, 3, B=largest_divisor(width, TIED)), *norm_act(width)]
+        self.mixer = nn.Sequential(*layers) if layers else None
         self.splits, self.design, self.mixes = splits, design, mixer
 
         self.conv3 = conv(total + appended, out)
@@ -198,7 +197,7 @@ class TiedBottleneck(nn.Module):
         if downsample is not None and not literal:
             self.downsample = nn.Sequential(*(tied(layer) for layer in downsample.children()))
         self.drop_path = drop_path
-        self.stride, self.dilation = stride, dilation  # timm's features look for them
+        self.stride, self.dilation = stride, dilation  # as timm's own has them
 
     def extra_repr(self) -> str:
         """What `print` shows of the block, before its layers."""

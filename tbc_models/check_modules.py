@@ -229,7 +229,6 @@ class ModuleCase:
     """One random configuration of a module: ours, the reference's, and their numbers."""
 
     name: str
-    index: int
     options: dict[str, Any]
     module: nn.Module
     reference: Callable[..., Traced]
@@ -306,7 +305,7 @@ def draw_module(name: str, seed: int, index: int) -> ModuleCase:
     x = rng.uniform(-1, 1, (size[0], channels, *size[1:]))
     with torch.no_grad():
         shape = tuple(module(torch.from_numpy(x)).shape)
-    return ModuleCase(name, index, options, module, reference, x, rng.uniform(-1, 1, shape))
+    return ModuleCase(name, options, module, reference, x, rng.uniform(-1, 1, shape))
 
 
 def _draw_bottleneck(

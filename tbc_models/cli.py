@@ -32,6 +32,10 @@ app = typer.Typer(
 )
 console = Console()
 
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
+]
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -139,10 +143,11 @@ def check(
                 highlight=False,
                 soft_wrap=True,
             )
+    passed = all(row.passed for row in rows) and all(row.passed for row in module_rows)
     if json_file is not None:
-        report = _report(rows, module_rows, seed=seed, case=case)
+        report = _report(rows, module_rows, passed, seed=seed, case=case)
         _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
-    if not (all(row.passed for row in rows) and all(row.passed for row in module_rows)):
+    if not passed:
         raise typer.Exit(1)
 
 
@@ -216,9 +221,7 @@ def models(
             "[default: the Tied networks and their baselines]"
         ),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
-    ] = None,
+    size: Size = None,
 ) -> None:
     """List registered networks with their parameters and multiply-accumulates (MACs)."""
     names = count.names(pattern)
@@ -236,7 +239,7 @@ def models(
             try:
                 counted = count.measure(network, pixels)
             except Exception as error:  # one of timm's thousand should not hide the others
-                refused[name] = str(error).splitlines()[0]
+                refused[name] = _told(error)
                 continue
             numbers = (counted.parameters / 1e6, counted.macs / 1e9, counted.all_macs / 1e9)
             shown.add_row(name, f"{pixels}²", *(f"{n:.3f}" for n in numbers))
@@ -257,9 +260,7 @@ def summary(
         list[str] | None,
         typer.Option("--set", metavar="OPTION=VALUE", help="Of the network. Repeat for several."),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
-    ] = None,
+    size: Size = None,
 ) -> None:
     """Show a network layer by layer: operator, shape, blocks, groups, parameters, MACs."""
     network = _build(name, dict(_setting(text) for text in settings or []))
@@ -267,7 +268,7 @@ def summary(
     try:
         layers, measured = count.layers(network, pixels), count.measure(network, pixels)
     except Exception as error:  # whatever the network does not bear
-        raise typer.BadParameter(str(error).splitlines()[0], param_hint="--size") from None
+        raise typer.BadParameter(_told(error), param_hint="--size") from None
     headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
     shown = _plain_table(*headers, left=3, total=True)
     for layer in layers:
@@ -303,8 +304,12 @@ def _build(name: str, options: dict[str, Any]) -> torch.nn.Module:
         return count.build(name, **options)
     except Exception as error:  # timm raises all kinds
         hint = "--set" if options else "NAME"
-        told = str(error) or f"{type(error).__name__} in timm"
-        raise typer.BadParameter(told, param_hint=hint) from None
+        raise typer.BadParameter(_told(error), param_hint=hint) from None
+
+
+def _told(error: Exception) -> str:
+    """Tell an error in one line; timm's bare assertions say nothing themselves."""
+    return (str(error) or f"{type(error).__name__} in timm").splitlines()[0]
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -373,7 +378,7 @@ def _table(rows: list[checking.Row]) -> Table:
             str(row.cases),
             ", ".join(row.backends),
             *(_units(row.errors[quantity]) for quantity in checking.QUANTITIES),
-            "[green]pass[/green]" if row.passed else "[bold red]FAIL[/bold red]",
+            _verdict(row.passed),
         )
     return table
 
@@ -384,10 +389,13 @@ def _module_table(rows: list[check_modules.ModuleRow]) -> Table:
     table.caption = f"float64; a row passes if none exceeds {check_modules.MODULE_TOLERANCE:g}."
     table.title_justify = table.caption_justify = "left"
     for row in rows:
-        result = "[green]pass[/green]" if row.passed else "[bold red]FAIL[/bold red]"
         errors = (f"{error:.1e}" for error in row.errors.values())
-        table.add_row(row.module, str(row.cases), *errors, result)
+        table.add_row(row.module, str(row.cases), *errors, _verdict(row.passed))
     return table
+
+
+def _verdict(passed: bool) -> str:
+    return "[green]pass[/green]" if passed else "[bold red]FAIL[/bold red]"
 
 
 def _units(error: float) -> str:
@@ -395,7 +403,10 @@ def _units(error: float) -> str:
 
 
 def _report(
-    rows: list[checking.Row], module_rows: list[check_modules.ModuleRow], **options: Any
+    rows: list[checking.Row],
+    module_rows: list[check_modules.ModuleRow],
+    passed: bool,
+    **options: Any,
 ) -> dict[str, Any]:
     return {
         "command": "tbc check",
@@ -412,18 +423,13 @@ def _report(
             "processor": platform.machine(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "passed": all(row.passed for row in rows) and all(row.passed for row in module_rows),
-        "modules": [
-            asdict(row)
-            | {"passed": row.passed}
-            | {"errors": {q: e if math.isfinite(e) else str(e) for q, e in row.errors.items()}}
-            for row in module_rows
-        ],
-        "rows": [
-            asdict(row)
-            | {"passed": row.passed}
-            # JSON has no infinity and no NaN.
-            | {"errors": {q: e if math.isfinite(e) else str(e) for q, e in row.errors.items()}}
-            for row in rows
-        ],
+        "passed": passed,
+        "modules": [_record(row) for row in module_rows],
+        "rows": [_record(row) for row in rows],
     }
+
+
+def _record(row: checking.Row | check_modules.ModuleRow) -> dict[str, Any]:
+    # JSON has no infinity and no NaN.
+    errors = {str(q): e if math.isfinite(e) else str(e) for q, e in row.errors.items()}
+    return asdict(row) | {"passed": row.passed, "errors": errors}

@@ -132,7 +132,7 @@ def nearest(name: str) -> str:
         name: the wrong one.
 
     Returns:
-        A half-sentence, or "" if none is near.
+        A half-sentence; if none is near, the command that lists them.
 
     Example:
         >>> nearest("tied_resnt50")

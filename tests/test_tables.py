@@ -228,6 +228,16 @@ def test_a_network_that_cannot_be_counted_does_not_hide_the_others() -> None:
     assert runner.invoke(app, ["models", "tied_resnet50", "--size", "20"]).exit_code == 1
 
 
+def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(count, "measure", bare)
+    result = runner.invoke(app, ["models", "tied_resnet14_s"])
+    assert "tied_resnet14_s could not be counted: AssertionError in timm" in result.output
+    assert "AssertionError in timm" in runner.invoke(app, ["summary", "tied_resnet14_s"]).output
+
+
 def test_models_lists_ours_and_others() -> None:
     result = runner.invoke(app, ["models", "resnet50_s"], env={"COLUMNS": "80"})
     assert re.search(r"tied_resnet50_s +224² +13\.050 +2\.228 +2\.252", result.output)
