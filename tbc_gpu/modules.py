@@ -11,16 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor, nn
 
-from .functional import (
-    Pair,
-    as_int,
-    as_pair,
-    check_divisible,
-    check_padding,
-    check_tensors,
-    tied_block_conv2d,
-    tied_block_linear,
-)
+from .checks import Pair, as_int, as_pair, check_divisible, check_padding, check_tensors, sides_of
+from .functional import tied_block_conv2d, tied_block_linear
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -120,8 +112,9 @@ class TiedBlockConv2d(nn.Module):
                 f"or ({self.in_channels}, H, W) without a batch"
             )
         zeros = self.padding_mode == "zeros"
+        sides = list(sides_of(self.padding, self.kernel_size, self.dilation))
         return tied_block_conv2d(
-            input if zeros else F.pad(input, self._sides(), mode=self.padding_mode),
+            input if zeros else F.pad(input, sides, mode=self.padding_mode),
             self.weight,
             self.bias,
             self.stride,
@@ -130,17 +123,6 @@ class TiedBlockConv2d(nn.Module):
             self.groups,
             blocks=self.blocks,
         )
-
-    def _sides(self) -> list[int]:
-        # F.pad counts from the last dimension: left, right, top, bottom.
-        if isinstance(self.padding, tuple):
-            vertical, horizontal = self.padding
-            return [horizontal, horizontal, vertical, vertical]
-        sides: list[int] = []
-        for k, d in zip(reversed(self.kernel_size), reversed(self.dilation), strict=True):
-            total = d * (k - 1) if self.padding == "same" else 0
-            sides += [total // 2, total - total // 2]
-        return sides
 
     def extra_repr(self) -> str:
         """What `print` shows of the layer."""

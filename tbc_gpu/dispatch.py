@@ -1,0 +1,119 @@
+"""Which algorithm for which layout, kernel, size, dtype and device: read from measured tables.
+
+`tables/cpu.json` and `tables/cuda.json` say what was fastest, on what machine, measured by which
+command: `tbc bench tune`. There a class of cases (dtype, layout, kernel, stride, with or without
+gradients) has a short list of rules. The first whose conditions all hold is taken; its last has
+none. For example::
+
+    {"if": ["blocks > 2", "pixels > 400"], "use": "conv3d"}, {"use": "fold_channels_last"}
+
+Conditions may be put on these sizes: `blocks` (B), `thin` (C_in/B, the channels that a filter
+reads), `filters` (C_out/B), `pixels` (H·W of the input) and `batch` (N).
+"""
+
+import json
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .algorithms import is_channels_last
+from .checks import Pair
+
+AlgorithmName = Literal["fold", "fold_channels_last", "dilated", "conv3d", "gemm", "grouped"]
+
+
+class Kind(NamedTuple):
+    """A class of cases, which share a list of rules.
+
+    Attributes:
+        dtype: "float32", or "bfloat16" for both dtypes of 16 bits.
+        layout: "channels_last" or "contiguous".
+        kernel: "1x1" or "larger".
+        strided: whether the kernel steps over pixels.
+        training: whether gradients will be wanted.
+    """
+
+    dtype: str
+    layout: str
+    kernel: str
+    strided: bool
+    training: bool
+
+
+class Condition(NamedTuple):
+    """A bound on one of the sizes: ``size > limit`` if above, else ``size <= limit``."""
+
+    size: str
+    above: bool
+    limit: int
+
+
+class Rule(NamedTuple):
+    """An algorithm, and the conditions that must all hold for it."""
+
+    conditions: tuple[Condition, ...]
+    algorithm: str
+
+
+Table = dict[Kind, tuple[Rule, ...]]
+
+
+def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int) -> str:
+    """Choose the algorithm for a case, by name.
+
+    Without a table (another device, no device at all, a graph made for another runtime) and for
+    TGC, whose blocks are not neighbours in memory, that is `grouped`.
+    """
+    table = _TABLES.get(input.device.type)
+    if table is None or blocks == 1 or groups > 1 or torch.compiler.is_exporting():
+        return "grouped"
+    pointwise = weight.shape[2] == weight.shape[3] == 1
+    kind = Kind(
+        dtype="bfloat16" if _dtype(input).itemsize == 2 else "float32",
+        layout="channels_last" if is_channels_last(input) else "contiguous",
+        kernel="1x1" if pointwise else "larger",
+        strided=stride != (1, 1),
+        training=torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad),
+    )
+    sizes = {
+        "blocks": blocks,
+        "thin": weight.shape[1],
+        "filters": weight.shape[0],
+        "pixels": input.shape[2] * input.shape[3],
+        "batch": input.shape[0],
+    }
+    for rule in table[kind]:
+        if all((sizes[c.size] > c.limit) == c.above for c in rule.conditions):
+            return rule.algorithm
+    raise AssertionError(f"no rule for {kind}")  # the last one has no conditions
+
+
+def read_table(text: str) -> Table:
+    """Read the rules of a table, as `tbc bench tune` writes it."""
+    return {
+        Kind(**entry["kind"]): tuple(
+            Rule(tuple(map(_condition, rule.get("if", ()))), rule["use"]) for rule in entry["rules"]
+        )
+        for entry in json.loads(text)["classes"]
+    }
+
+
+def _condition(text: str) -> Condition:
+    size, sign, limit = text.split()
+    return Condition(size, sign == ">", int(limit))
+
+
+def _dtype(input: Tensor) -> torch.dtype:
+    kind: Any = input.device.type
+    if input.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return input.dtype
+
+
+_FILES = resources.files(__package__) / "tables"
+_TABLES = {
+    device: read_table((_FILES / f"{device}.json").read_text(encoding="utf-8"))
+    for device in ("cpu", "cuda")
+}
