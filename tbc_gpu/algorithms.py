@@ -64,7 +64,7 @@ def fold(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Te
     """
     images = input.unflatten(1, (at.blocks, -1)).flatten(0, 1)
     y = F.conv2d(images, weight, bias, at.stride, at.padding, at.dilation, at.groups)
-    return y.unflatten(0, (-1, at.blocks)).flatten(1, 2)
+    return y.unflatten(0, (-1, at.blocks)).flatten(1, 2)  # type: ignore[no-any-return]
 
 
 def fold_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
@@ -132,7 +132,7 @@ def gemm(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Te
     y = matrix @ pixels.unflatten(1, (at.blocks, -1)).flatten(3)
     if bias is not None:
         y = y + bias[:, None]
-    return y.flatten(1, 2).unflatten(2, pixels.shape[2:])
+    return y.flatten(1, 2).unflatten(2, pixels.shape[2:])  # type: ignore[no-any-return]
 
 
 def grouped(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
@@ -177,7 +177,7 @@ def _nchw(images: Tensor) -> Tensor:
 
 def _by_block(images: Tensor, blocks: int) -> Tensor:
     """(N, B·c, H, W) to (N, H, W, B, c)."""
-    return _nhwc(images).unflatten(3, (blocks, -1))
+    return _nhwc(images).unflatten(3, (blocks, -1))  # type: ignore[no-any-return]
 
 
 def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:

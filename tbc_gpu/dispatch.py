@@ -12,7 +12,7 @@ reads), `filters` (C_out/B), `pixels` (H·W of the input) and `batch` (N).
 """
 
 import json
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -84,10 +84,20 @@ def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int
         "pixels": input.shape[2] * input.shape[3],
         "batch": input.shape[0],
     }
-    for rule in table[kind]:
+    return first(table[kind], sizes)
+
+
+def first(rules: tuple[Rule, ...], sizes: dict[str, int]) -> str:
+    """Give the algorithm of the first rule that holds for these sizes."""
+    for rule in rules[:-1]:
         if all((sizes[c.size] > c.limit) == c.above for c in rule.conditions):
             return rule.algorithm
-    raise AssertionError(f"no rule for {kind}")  # the last one has no conditions
+    return rules[-1].algorithm  # which has no conditions
+
+
+def table_file(device: str) -> Path:
+    """Give the file of a device's table: "cpu" or "cuda"."""
+    return Path(__file__).parent / "tables" / f"{device}.json"
 
 
 def read_table(text: str) -> Table:
@@ -112,8 +122,6 @@ def _dtype(input: Tensor) -> torch.dtype:
     return input.dtype
 
 
-_FILES = resources.files(__package__) / "tables"
 _TABLES = {
-    device: read_table((_FILES / f"{device}.json").read_text(encoding="utf-8"))
-    for device in ("cpu", "cuda")
+    device: read_table(table_file(device).read_text(encoding="utf-8")) for device in ("cpu", "cuda")
 }

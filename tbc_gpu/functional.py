@@ -113,7 +113,8 @@ def _convolve(
 
 def _swap(images: Tensor, outer: int, inner: int) -> Tensor:
     """Exchange the first two parts of the channels: (outer, inner, …) becomes (inner, outer, …)."""
-    return images.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
+    swapped: Tensor = images.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
+    return swapped
 
 
 def _check_algorithm(algorithm: str, weight: Tensor, padding: Pair | str, groups: int) -> None:

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from . import check as checking
 from . import check_modules, count, tables
+from .bench.cli import bench
 from .files import write_text
 from .paper import TABLES
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(bench, name="bench")
 console = Console()
 
 Size = Annotated[

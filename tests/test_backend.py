@@ -48,7 +48,7 @@ def tensors(*shapes: tuple[int, ...], grad: bool = False, **kwargs: Any) -> list
     bias=st.booleans(),
 )
 def test_conv_equals_the_reference(device: str, case: Conv, layout: str, bias: bool) -> None:
-    counts = {"groups": case.groups, "blocks": case.blocks}
+    counts: Any = {"groups": case.groups, "blocks": case.blocks}
     array = case.x[:1] if layout == "unbatched" else case.x
     if len(array) == 0 and layout == "unbatched":
         array = np.ones((1, *case.x.shape[1:]))

@@ -1,0 +1,294 @@
+"""Time the algorithms of one tied layer: against the authors' fold, and against SC.
+
+The cases are the convolutions of ResNet-50 at 224x224 with their channels tied. Two baselines are
+the authors' code: it folds the blocks of a contiguous input into the batch. In a channels-last
+network its output has to be copied back, or every later layer does; that is the second baseline.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+from torch import Tensor
+
+from tbc_gpu import tied_block_conv2d
+from tbc_gpu.dispatch import AlgorithmName
+
+from .timing import Time, geometric_mean, interleaved
+
+# in_channels, out_channels, kernel_size, stride, height and width of the input
+RESNET50 = [
+    *[(64, 64, 3, 1, 56), (128, 128, 3, 2, 56), (128, 128, 3, 1, 28), (256, 256, 3, 2, 28)],
+    *[(256, 256, 3, 1, 14), (512, 512, 3, 2, 14), (512, 512, 3, 1, 7)],
+    *[(64, 64, 1, 1, 56), (64, 256, 1, 1, 56), (256, 64, 1, 1, 56), (256, 128, 1, 1, 56)],
+    *[(256, 512, 1, 2, 56), (128, 512, 1, 1, 28), (512, 128, 1, 1, 28), (512, 256, 1, 1, 28)],
+    *[(512, 1024, 1, 2, 28), (256, 1024, 1, 1, 14), (1024, 256, 1, 1, 14)],
+    *[(1024, 512, 1, 1, 14), (1024, 2048, 1, 2, 14), (512, 2048, 1, 1, 7), (2048, 512, 1, 1, 7)],
+]
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AUTHORS, BACK, STANDARD, CHOSEN = "authors", "authors, copied back", "SC", "tied_block_conv2d"
+ALGORITHMS: tuple[str, ...] = get_args(AlgorithmName)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tied convolution, padded to keep the size of the map, without bias.
+
+    Attributes:
+        in_channels: C_in.
+        out_channels: C_out.
+        kernel_size: k, odd.
+        stride: step in pixels.
+        size: height and width of the input in pixels.
+        blocks: B.
+        batch: N.
+        layout: "channels_last" or "contiguous".
+        dtype: "float32" or "bfloat16".
+        training: whether the gradients of input and filters are computed too.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+    size: int
+    blocks: int
+    batch: int = 8
+    layout: str = "channels_last"
+    dtype: str = "float32"
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one case.
+
+    Attributes:
+        case: which.
+        times: of each algorithm and baseline, by name.
+    """
+
+    case: Case
+    times: dict[str, Time]
+
+    def ratio(self, name: str, baseline: str = AUTHORS) -> float:
+        """Divide the median time of one candidate by that of another."""
+        return self.times[name].median / self.times[baseline].median
+
+    def best(self) -> float:
+        """Give the median time of the fastest algorithm, in milliseconds."""
+        return min(t.median for name, t in self.times.items() if name in ALGORITHMS)
+
+    def record(self) -> dict[str, Any]:
+        """Say it in the words of a JSON file, times as [median, low, high] in milliseconds."""
+        return {"case": asdict(self.case), "ms": {n: list(t) for n, t in self.times.items()}}
+
+
+def grid(
+    *,
+    batches: tuple[int, ...] = (8,),
+    blocks: tuple[int, ...] = (2, 4, 8),
+    dtypes: tuple[str, ...] = ("float32",),
+    layouts: tuple[str, ...] = tuple(LAYOUTS),
+) -> list[Case]:
+    """List the cases of ResNet-50.
+
+    Args:
+        batches: N.
+        blocks: B.
+        dtypes: "float32", "bfloat16" or both.
+        layouts: "channels_last", "contiguous" or both.
+
+    Returns:
+        Every shape in all combinations, with and without gradients.
+
+    Example:
+        >>> len(grid(blocks=(2,), layouts=("channels_last",)))
+        44
+    """
+    return [
+        Case(*shape, B, N, layout, dtype, training)
+        for shape, B, N, layout, dtype, training in product(
+            RESNET50, blocks, batches, layouts, dtypes, (False, True)
+        )
+    ]
+
+
+def algorithms(case: Case) -> list[str]:
+    """Name the algorithms worth timing for a case: all but those that must copy twice as much.
+
+    Args:
+        case: the convolution.
+
+    Returns:
+        Names of `tbc_gpu.algorithms`.
+
+    Example:
+        >>> algorithms(Case(64, 64, 3, 1, 56, blocks=2, layout="contiguous"))
+        ['fold', 'grouped']
+    """
+    names = ["fold_channels_last", "dilated", "conv3d", "grouped"]
+    if case.layout == "contiguous":
+        names = ["fold", "grouped"]
+    return names + (["gemm"] if case.kernel_size == 1 else [])
+
+
+def measure(
+    case: Case, seconds: float = 0.15, *, baselines: bool = True, device: str = "cpu"
+) -> Row:
+    """Time every algorithm of a case, and what it is compared with.
+
+    Args:
+        case: the convolution.
+        seconds: about how long to run each candidate.
+        baselines: whether to time the authors' fold, SC and the algorithm that is chosen too.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The times.
+
+    Example:
+        >>> row = measure(Case(8, 8, 3, 1, 8, blocks=2, batch=1), seconds=0.001)
+        >>> sorted(row.times)[:3]
+        ['SC', 'authors', 'authors, copied back']
+    """
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int, layout: str = case.layout) -> Tensor:
+        drawn = torch.randn(shape, generator=generator, device=device, dtype=DTYPES[case.dtype])
+        drawn = drawn.contiguous(memory_format=LAYOUTS[layout])
+        return drawn.requires_grad_(case.training)
+
+    k, padding = case.kernel_size, case.kernel_size // 2
+    size, out = (case.size, case.size), (-(-case.size // case.stride),) * 2
+    x, dy = (
+        normal(case.batch, c, *s) for c, s in ((case.in_channels, size), (case.out_channels, out))
+    )
+    filters = normal(case.out_channels // case.blocks, case.in_channels // case.blocks, k, k)
+
+    def candidate(
+        of: Callable[[Tensor, Tensor], Tensor], x: Tensor = x, w: Tensor = filters, dy: Tensor = dy
+    ) -> Callable[[], object]:
+        if case.training:
+            return lambda: torch.autograd.grad(of(x, w), (x, w), dy)
+        return lambda: of(x, w)
+
+    def tied(algorithm: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda x, w: tied_block_conv2d(
+            x, w, None, case.stride, padding, blocks=case.blocks, algorithm=algorithm
+        )
+
+    def authors(x: Tensor, w: Tensor) -> Tensor:
+        folded = x.contiguous().view(case.batch * case.blocks, -1, *size)
+        return F.conv2d(folded, w, None, case.stride, padding).view(dy.shape)
+
+    candidates = {name: candidate(tied(name)) for name in algorithms(case)}
+    if baselines:
+        candidates[CHOSEN] = candidate(tied(None))
+        plain = [t.detach().contiguous().requires_grad_(case.training) for t in (x, filters, dy)]
+        candidates[AUTHORS] = candidate(authors, *plain)
+        if case.layout == "channels_last":
+            candidates[BACK] = candidate(
+                lambda x, w: authors(x, w).contiguous(memory_format=torch.channels_last),
+                w=plain[1],  # which their code needs: it takes views of the output
+            )
+        dense = normal(case.out_channels, case.in_channels, k, k)
+        candidates[STANDARD] = candidate(
+            lambda x, w: F.conv2d(x, w, None, case.stride, padding), w=dense
+        )
+    with torch.set_grad_enabled(case.training):
+        return Row(case, interleaved(candidates, seconds, device))
+
+
+def measure_all(cases: list[Case], **options: Any) -> Iterator[Row]:
+    """Measure cases one after the other; `options` are those of `measure`.
+
+    Args:
+        cases: the convolutions.
+        options: of `measure`.
+
+    Yields:
+        What was measured of each.
+
+    Example:
+        >>> [row.case.blocks for row in measure_all([Case(8, 8, 1, 1, 4, 2)], seconds=0.001)]
+        [2]
+    """
+    for case in cases:
+        yield measure(case, **options)
+
+
+def classes(rows: Sequence[Row]) -> dict[tuple[str, int, int, bool], list[Row]]:
+    """Group rows that are alike but for their sizes.
+
+    Args:
+        rows: what was measured.
+
+    Returns:
+        Rows by layout, kernel size, stride and whether gradients were computed.
+
+    Example:
+        >>> list(classes([Row(Case(8, 8, 3, 2, 8, 2), {})]))
+        [('channels_last', 3, 2, False)]
+    """
+    grouped: dict[tuple[str, int, int, bool], list[Row]] = {}
+    for row in rows:
+        c = row.case
+        grouped.setdefault((c.layout, c.kernel_size, c.stride, c.training), []).append(row)
+    return grouped
+
+
+def mean_ratio(rows: Sequence[Row], name: str, baseline: str = AUTHORS) -> float | None:
+    """Average a candidate's ratios to a baseline.
+
+    Args:
+        rows: what was measured.
+        name: the candidate.
+        baseline: what its time is divided by.
+
+    Returns:
+        The geometric mean over the cases where both were timed; None if there are none.
+
+    Example:
+        >>> times = {"fold": Time(3.0, 3, 3), "authors": Time(2.0, 2, 2)}
+        >>> mean_ratio([Row(Case(8, 8, 3, 1, 8, 2), times)], "fold")
+        1.5
+    """
+    ratios = [r.ratio(name, baseline) for r in rows if {name, baseline} <= r.times.keys()]
+    return geometric_mean(ratios) if ratios else None
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """Say in words how `tied_block_conv2d` does over all cases.
+
+    Args:
+        rows: what was measured, baselines too.
+
+    Returns:
+        A sentence for each layout and direction.
+
+    Example:
+        >>> times = {n: Time(3.0, 3, 3) for n in ("dilated", CHOSEN, AUTHORS, BACK)}
+        >>> print(verdicts([Row(Case(8, 8, 3, 1, 8, 2), times)])[0])
+        channels_last, forward, 1 cases: 1.00 of the authors' fold, 1.00 of the fold copied...
+    """
+    told = []
+    for layout, training in product(LAYOUTS, (False, True)):
+        same = [r for r in rows if (r.case.layout, r.case.training) == (layout, training)]
+        if not same:
+            continue
+        of_best = [row.times[CHOSEN].median / row.best() for row in same]
+        back = mean_ratio(same, CHOSEN, BACK)
+        near = sum(ratio <= 1.15 for ratio in of_best)
+        told.append(
+            f"{layout}, {'both ways' if training else 'forward'}, {len(same)} cases: "
+            f"{mean_ratio(same, CHOSEN):.2f} of the authors' fold"
+            f"{f', {back:.2f} of the fold copied back' if back else ''}; "
+            f"at most {max(row.ratio(CHOSEN) for row in same):.2f} of the fold; within 15 % of the "
+            f"best algorithm in {near / len(same):.0%}, at worst {max(of_best):.2f} of it."
+        )
+    return told

@@ -1,0 +1,149 @@
+"""Time whole networks against one another: images a second, and the memory they take at most."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+from torch import Tensor, nn
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from .layers import DTYPES
+from .timing import Time, interleaved
+
+NETWORKS = ("resnet50", "tied_resnet50_s", "tied_resnet50")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a network is.
+
+    Attributes:
+        network: name.
+        mode: "inference" or "training step".
+        compiled: whether by `torch.compile`.
+        dtype: "float32", or "bfloat16", by autocast.
+        batch: images in a batch.
+        size: of an image in pixels.
+        time: of one batch.
+        ratio: time over that of the first network of the same run.
+        peak_mb: memory at most, in megabytes: weights, activations, gradients; None if not known.
+    """
+
+    network: str
+    mode: str
+    compiled: bool
+    dtype: str
+    batch: int
+    size: int
+    time: Time
+    ratio: float
+    peak_mb: float | None
+
+    @property
+    def images_per_second(self) -> float:
+        """Images in a second."""
+        return self.batch * 1e3 / self.time.median
+
+    def record(self) -> dict[str, Any]:
+        """Say it in the words of a JSON file, the time as [median, low, high] in milliseconds."""
+        rate = {"images_per_second": round(self.images_per_second, 1)}
+        return asdict(self) | {"time": list(self.time)} | rate
+
+
+def measure(
+    names: tuple[str, ...] = NETWORKS,
+    *,
+    training: bool,
+    compiled: bool = False,
+    dtype: str = "float32",
+    batch: int = 8,
+    size: int = 224,
+    seconds: float = 3.0,
+    device: str = "cpu",
+) -> Iterator[Speed]:
+    """Time networks against one another, channels-last.
+
+    Args:
+        names: registered networks; ratios are to the first.
+        training: whether a step is timed (forward, cross-entropy, backward) or inference.
+        compiled: whether they go through `torch.compile`.
+        dtype: "float32", or "bfloat16" by autocast.
+        batch: images in a batch.
+        size: of an image in pixels.
+        seconds: about how long to run each.
+        device: "cpu" or "cuda".
+
+    Yields:
+        The speed of each.
+
+    Example:
+        >>> tied = measure(("tied_resnet14_s",), training=False, batch=1, size=32, seconds=0.01)
+        >>> [speed.ratio for speed in tied]
+        [1.0]
+    """
+    torch.manual_seed(0)
+    images = torch.randn(batch, 3, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    of: dict[str, Any] = {"device_type": device, "dtype": DTYPES[dtype]}
+    low = dtype != "float32"
+
+    def candidate(name: str) -> tuple[nn.Module, Callable[[], object]]:
+        network = timm.create_model(name).to(memory_format=torch.channels_last).to(device)
+        network.train(training)
+        run = torch.compile(network) if compiled else network
+
+        def infer() -> Tensor:
+            with torch.no_grad(), torch.autocast(**of, enabled=low):
+                return run(images)  # type: ignore[no-any-return]
+
+        def step() -> None:
+            network.zero_grad()
+            with torch.autocast(**of, enabled=low):
+                loss = F.cross_entropy(run(images), labels)
+            loss.backward()
+
+        return network, step if training else infer
+
+    candidates = {name: candidate(name) for name in names}
+    functions = {name: function for name, (_, function) in candidates.items()}
+    peaks = {
+        name: _peak(network, images, function, compiled)
+        for name, (network, function) in candidates.items()
+    }
+    times = interleaved(functions, seconds, device)
+    for name, time in times.items():
+        mode = "training step" if training else "inference"
+        ratio = time.median / times[names[0]].median
+        yield Speed(name, mode, compiled, dtype, batch, size, time, ratio, peaks[name])
+
+
+def _peak(
+    network: nn.Module, images: Tensor, function: Callable[[], object], compiled: bool
+) -> float | None:
+    """The most memory that one call takes, in megabytes; on a CPU, eager only."""
+    if images.is_cuda:
+        function()
+        torch.cuda.synchronize()
+        others = torch.cuda.memory_allocated() - _stored(network)
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return round((torch.cuda.max_memory_allocated() - others) / 1e6, 1)
+    if compiled:
+        return None
+    network.zero_grad()
+    tracker = MemTracker()
+    tracker.track_external(network, images)
+    with tracker:
+        function()
+    peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    return round(peak / 1e6, 1)
+
+
+def _stored(network: nn.Module) -> int:
+    held = [*network.parameters(), *network.buffers()]
+    held += [p.grad for p in network.parameters() if p.grad is not None]
+    return sum(t.numel() * t.element_size() for t in held)

@@ -1,0 +1,154 @@
+"""How time is measured: candidates take turns, in bursts, and medians are compared.
+
+Absolute times of a shared machine change from minute to minute, so nothing here compares numbers
+of different runs. Within a run every candidate of a case gets the same number of turns, one after
+the other; a turn is a burst of calls, because the first calls after another program find its data
+in the caches.
+
+A process that measures on a CPU should keep its freed memory (`ALLOCATOR`). Otherwise the system
+clears fresh pages for every large output, and that is most of what is measured.
+"""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+ROUNDS, MOST_CALLS = 5, 20
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+
+
+class Time(NamedTuple):
+    """How long one call takes, in milliseconds.
+
+    Attributes:
+        median: over all calls.
+        low: the first quartile.
+        high: the third quartile.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], object]],
+    seconds: float = 0.15,
+    device: str = "cpu",
+) -> dict[str, Time]:
+    """Time some functions against one another, after a warm-up, taking turns in bursts.
+
+    Args:
+        functions: what to call, by name.
+        seconds: about how long to call each of them, in all.
+        device: where they work; "cuda" is waited for.
+
+    Returns:
+        The time of one call of each, by name.
+
+    Example:
+        >>> sums = {"few": lambda: sum(range(9)), "many": lambda: sum(range(9999))}
+        >>> times = interleaved(sums, seconds=0.01)
+        >>> times["few"].median < times["many"].median
+        True
+    """
+    burst = _burst_on_cuda if device == "cuda" else _burst
+    calls = {}
+    for name, function in functions.items():
+        burst(function, 1)
+        once = burst(function, 1)[0] / 1e3
+        calls[name] = max(1, min(MOST_CALLS, int(seconds / ROUNDS / once)))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            burst(function, 1)  # which the one before has cleared from the caches
+            times[name] += burst(function, calls[name])
+    return {name: _summary(taken) for name, taken in times.items()}
+
+
+def _burst(function: Callable[[], object], calls: int) -> list[float]:
+    taken = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        function()
+        taken.append((time.perf_counter() - start) * 1e3)
+    return taken
+
+
+def _burst_on_cuda(function: Callable[[], object], calls: int) -> list[float]:
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(calls + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        function()
+        mark.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) for start, end in pairwise(marks)]
+
+
+def _summary(taken: list[float]) -> Time:
+    low, median, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else taken * 3
+    return Time(round(median, 4), round(low, 4), round(high, 4))
+
+
+def geometric_mean(ratios: list[float]) -> float:
+    """Average ratios: twice as fast once and half as fast once is 1.
+
+    Args:
+        ratios: at least one, all above zero.
+
+    Returns:
+        Their geometric mean.
+
+    Example:
+        >>> geometric_mean([2.0, 0.5])
+        1.0
+    """
+    return statistics.geometric_mean(ratios)
+
+
+def keep_freed_memory() -> None:
+    """Start this command again with `ALLOCATOR`, unless it has it (glibc reads it at the start)."""
+    if platform.system() == "Linux" and not ALLOCATOR.items() <= os.environ.items():
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, os.environ | ALLOCATOR)  # noqa: S606 (itself)
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Describe what the numbers are measured on.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Returns:
+        Processor, threads, allocator and versions, for a file of results.
+
+    Example:
+        >>> machine()["torch"] == torch.__version__
+        True
+    """
+    described: dict[str, Any] = {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "allocator": " ".join(f"{name}={os.environ.get(name)}" for name in ALLOCATOR),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if device == "cuda":
+        described["gpu"] = torch.cuda.get_device_name()
+        described["cudnn"] = torch.backends.cudnn.version()
+    return described
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

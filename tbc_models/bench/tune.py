@@ -1,0 +1,230 @@
+"""Learn the tables of `tbc_gpu.dispatch` from measured times.
+
+For every class of cases (dtype, layout, kernel, stride, gradients) one algorithm is taken that does
+best on the whole. Then rules are put before it, one by one: the bounds on one or two sizes within
+which another algorithm saves the most, as long as that is worth a line. What is minimised is the
+regret of a choice, the logarithm of its time over the best algorithm's. A regret above 15 % counts
+more, and to lose to the authors' fold of a contiguous input counts most.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, table_file
+
+from .layers import Case, Row, algorithms, grid
+
+ENOUGH, FEWEST, MOST = 0.004, 3, 4  # mean regret that a rule saves; its cases; rules of a class
+# Of equals the one that comes first here is taken: the less it does, the better.
+SIMPLEST = ("fold", "dilated", "grouped", "conv3d", "fold_channels_last", "gemm")
+# The 3x3 layers of the tied networks: width of one split and size of its input, and its strides.
+SPLITS = [(18, 56), (36, 28), (72, 14), (144, 7), (32, 56), (64, 28), (128, 14), (256, 7)]
+
+
+Floats = NDArray[np.float64]
+
+
+class Timed(NamedTuple):
+    """The sizes of a case that rules may ask for, and the milliseconds of each algorithm."""
+
+    sizes: dict[str, int]
+    times: dict[str, float]
+
+    def regret(self, algorithm: str) -> float:
+        """Weigh how much slower this algorithm is than the best one, and than the authors' fold."""
+        regret = math.log(self.times[algorithm] / min(self.times.values()))
+        weighed = regret + 5 * max(0.0, regret - math.log(1.15))
+        if "fold" in self.times:  # what people have: to be slower than that is worst
+            behind = math.log(self.times[algorithm] / self.times["fold"])
+            weighed += 10 * max(0.0, behind - math.log(1.03))
+        return weighed
+
+
+def cases(dtype: str, batch: int) -> list[Case]:
+    """List what is measured for a table: ResNet-50's layers, and the splits of tied networks.
+
+    Args:
+        dtype: "float32" or "bfloat16".
+        batch: N.
+
+    Returns:
+        The cases, in both layouts, with and without gradients.
+
+    Example:
+        >>> len(cases("float32", 8))
+        448
+    """
+    splits = [
+        Case(width, width, 3, stride, size * stride, B, batch, layout, dtype, training)
+        for (width, size), stride, B, layout, training in product(
+            SPLITS, (1, 2), (2, 3, 4, 6, 8), ("channels_last", "contiguous"), (False, True)
+        )
+        if width % B == 0 and B in ((2, 3, 6) if width % 4 else (2, 4, 8))
+    ]
+    return grid(batches=(batch,), dtypes=(dtype,)) + splits
+
+
+def learn(rows: Iterable[Row]) -> Table:
+    """Grow the rules of every class that was measured.
+
+    Args:
+        rows: measured times.
+
+    Returns:
+        The table.
+
+    Example:
+        >>> from .timing import Time
+        >>> def row(size, dilated, grouped):
+        ...     times = {"dilated": Time(dilated, 0, 0), "grouped": Time(grouped, 0, 0)}
+        ...     return Row(Case(64, 64, 1, 1, size, blocks=2), times)
+        >>> rows = [row(size, 1, 9) for size in (7, 8, 9)]
+        >>> rows += [row(size, 9, 1) for size in (50, 51, 52)]
+        >>> [(rule.conditions, rule.algorithm) for rules in learn(rows).values() for rule in rules]
+        [((Condition(size='pixels', above=True, limit=81),), 'grouped'), ((), 'dilated')]
+    """
+    by_kind: dict[Kind, list[Timed]] = {}
+    for row in rows:
+        timed = {name: row.times[name].median for name in algorithms(row.case) if name in row.times}
+        if row.case.kernel_size == 1:  # there `dilated` is the same, and also fast on one thread
+            timed.pop("conv3d", None)
+        by_kind.setdefault(kind_of(row.case), []).append(Timed(_sizes(row.case), timed))
+    return {kind: _grow(timed) for kind, timed in sorted(by_kind.items())}
+
+
+def complete(table: Table, device: str) -> Table:
+    """Add to learned rules those of the classes that were not measured, as they are in use.
+
+    Args:
+        table: what was learned.
+        device: "cpu" or "cuda".
+
+    Returns:
+        A table with every class.
+
+    Example:
+        >>> len(complete({}, "cpu"))
+        32
+    """
+    in_use = read_table(table_file(device).read_text(encoding="utf-8"))
+    return in_use | table
+
+
+def regrets(rows: Iterable[Row], table: Table) -> list[float]:
+    """Tell how far from the best algorithm a table is, for every case.
+
+    Args:
+        rows: measured times.
+        table: the rules.
+
+    Returns:
+        Times of the algorithms chosen, divided by those of the best.
+
+    Example:
+        >>> from .timing import Time
+        >>> row = Row(Case(8, 8, 1, 1, 8, 2), {"fold": Time(3, 3, 3), "dilated": Time(2, 2, 2)})
+        >>> regrets([row], {kind_of(row.case): (Rule((), "fold"),)})
+        [1.5]
+    """
+    chosen = [(row, first(table[kind_of(row.case)], _sizes(row.case))) for row in rows]
+    return [row.times[algorithm].median / row.best() for row, algorithm in chosen]
+
+
+def as_json(table: Table, about: dict[str, Any]) -> str:
+    """Write a table as `tbc_gpu.dispatch` reads it, one rule a line.
+
+    Args:
+        table: the rules of every class.
+        about: what they were measured on, and by which command.
+
+    Returns:
+        JSON.
+
+    Example:
+        >>> kind = Kind("float32", "contiguous", "1x1", False, True)
+        >>> print(as_json({kind: (Rule((), "fold"),)}, {"measured": False}))
+        {"measured": false,
+         "classes": [
+          {"kind": {"dtype": "float32", "layout": "contiguous", ...},
+           "rules": [
+            {"use": "fold"}]}]}
+        <BLANKLINE>
+    """
+    classes = []
+    for kind, rules in table.items():
+        lines = []
+        for rule in rules:
+            bounds = [f"{c.size} {'>' if c.above else '<='} {c.limit}" for c in rule.conditions]
+            lines.append(json.dumps(({"if": bounds} if bounds else {}) | {"use": rule.algorithm}))
+        listed = ",\n    ".join(lines)
+        classes.append(f'  {{"kind": {json.dumps(kind._asdict())},\n   "rules": [\n    {listed}]}}')
+    head = json.dumps(about)[:-1]
+    return head + ',\n "classes": [\n' + ",\n".join(classes) + "]}\n"
+
+
+def kind_of(case: Case) -> Kind:
+    """Tell the class of a case.
+
+    Args:
+        case: the convolution.
+
+    Returns:
+        Its class.
+
+    Example:
+        >>> kind_of(Case(8, 8, 3, 2, 8, blocks=2)).strided
+        True
+    """
+    kernel = "1x1" if case.kernel_size == 1 else "larger"
+    return Kind(case.dtype, case.layout, kernel, case.stride > 1, case.training)
+
+
+def _sizes(case: Case) -> dict[str, int]:
+    return {
+        "blocks": case.blocks,
+        "thin": case.in_channels // case.blocks,
+        "filters": case.out_channels // case.blocks,
+        "pixels": case.size**2,
+        "batch": case.batch,
+    }
+
+
+def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
+    """Take out, rule by rule, the cases that gain most by another algorithm than the rest."""
+    names = [name for name in SIMPLEST if name in timed[0].times]
+    regrets = np.array([[case.regret(name) for name in names] for case in timed])
+    bounds = [
+        Condition(size, above, limit)
+        for size in timed[0].sizes
+        for limit in sorted({case.sizes[size] for case in timed})[:-1]
+        for above in (False, True)
+    ]
+    holds = np.array([[(c.sizes[b.size] > b.limit) == b.above for c in timed] for b in bounds])
+    left = np.ones(len(timed), bool)
+    rules: list[Rule] = []
+    while True:
+        rest = _simplest(regrets[left].mean(axis=0))
+        gains = regrets[:, [rest]] - regrets  # (case, algorithm)
+        both = holds[:, None] & holds[None] & left  # (bound, bound, case)
+        total = both @ gains
+        total[both.sum(axis=-1) < FEWEST] = 0
+        first, second, algorithm = np.unravel_index(total.argmax(), total.shape)
+        if len(rules) == MOST or total[first, second, algorithm] < ENOUGH * len(timed):
+            return (*rules, Rule((), names[rest]))
+        for one in (first, second):  # a bound that changes nothing is left out
+            if both[one, one].sum() == both[first, second].sum():
+                first = second = one
+        conditions = dict.fromkeys((bounds[first], bounds[second]))
+        rules.append(Rule(tuple(conditions), names[algorithm]))
+        left &= ~both[first, second]
+
+
+def _simplest(regrets: Floats) -> int:
+    """The first algorithm that is as good as the best, to one and a half per cent."""
+    return int((regrets <= regrets.min() + 0.015).argmax())
