@@ -42,8 +42,11 @@ tutorials: setup ## Re-execute the tutorials and rewrite their stored notebooks
 figures: setup ## Redraw the pictures of the README and the site's first page
 	$(BIN)/python docs/figures.py
 
-bench: setup ## Time the reference against PyTorch and store the table that the site shows
-	$(BIN)/python -m tests.bench_reference --json docs/_results/reference.json
+bench: setup ## Time everything on this CPU, twenty minutes, and store what the site shows
+	$(BIN)/tbc bench layers --json docs/_results/layers-cpu.json
+	$(BIN)/tbc bench blocks --json docs/_results/blocks-cpu.json
+	$(BIN)/tbc bench networks --compile --json docs/_results/networks-cpu.json
+	$(BIN)/tbc bench reference --json docs/_results/reference.json
 
 test: setup ## Prove the operators: tests, doctests, and every cell of every tutorial
 	$(BIN)/pytest

@@ -1,6 +1,5 @@
 """Tied block convolution and linear layers as PyTorch functions (Eq. 3 and 4 of the paper)."""
 
-import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
@@ -106,8 +105,9 @@ def _convolve(
         y = _swap(y, blocks, groups)
     if channels_last == is_channels_last(y):
         return y
-    return y.contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    # Not by `memory_format`, of which vmap knows nothing.
+    return (
+        y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if channels_last else y.contiguous()
     )
 
 

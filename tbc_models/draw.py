@@ -90,6 +90,73 @@ def wiring(
     return axes
 
 
+def memory(
+    *,
+    channels_last: bool,
+    blocks: int = 4,
+    thin: int = 2,
+    width: int = 3,
+    read: int | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw one row of an image as it lies in memory, one colour for each block.
+
+    Every cell is a number; those of one pixel carry its index. Contiguous images are stored
+    channel after channel, channels-last ones pixel after pixel.
+
+    Args:
+        channels_last: which of the two.
+        blocks: B.
+        thin: channels of a block.
+        width: pixels of the row.
+        read: a block that stays bright: what a kernel as wide as the row reads for it.
+        axes: where to draw; new ones by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if a count is less than one, there are more blocks than colours, or none is
+            called `read`.
+
+    Example:
+        >>> memory(channels_last=True, blocks=2).get_title()
+        'channels-last (NHWC)'
+    """
+    for name, count in (("blocks", blocks), ("thin", thin), ("width", width)):
+        if count < 1:
+            raise ValueError(f"`{name}` (={count}) must be at least 1")
+    if blocks > len(COLOURS):
+        raise ValueError(f"`blocks` (={blocks}) must be at most {len(COLOURS)}, the colours")
+    if read is not None and not 0 <= read < blocks:
+        raise ValueError(f"`read` (={read}) must be a block, from 0 to {blocks - 1}")
+    if axes is None:
+        axes = plt.figure(figsize=(10, 1.3), layout="constrained").add_subplot()
+    channels = blocks * thin
+    if channels_last:
+        cells = [(pixel, channel) for pixel in range(width) for channel in range(channels)]
+    else:
+        cells = [(pixel, channel) for channel in range(channels) for pixel in range(width)]
+    for place, (pixel, channel) in enumerate(cells):
+        block = channel // thin
+        faint = read not in (None, block)
+        axes.add_patch(
+            Rectangle((place, 0), 0.92, 1, color=COLOURS[block], alpha=0.25 if faint else 1)
+        )
+        colour = "#8a8f98" if faint else "white"
+        axes.text(place + 0.46, 0.5, str(pixel), color=colour, ha="center", va="center")
+    stretch = channels if channels_last else width
+    for k in range(len(cells) // stretch):
+        start, end = k * stretch, (k + 1) * stretch - 0.08
+        axes.plot([start, start, end, end], [1.15, 1.3, 1.3, 1.15], color="#8a8f98", lw=1)
+        word = f"pixel {k}" if channels_last else f"ch {k}"
+        axes.text((start + end) / 2, 1.45, word, ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(-0.2, len(cells) + 0.1), ylim=(-0.1, 2.1))
+    axes.set_title("channels-last (NHWC)" if channels_last else "contiguous (NCHW)", loc="left")
+    axes.set_axis_off()
+    return axes
+
+
 def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
     r"""Draw a tied bottleneck as Fig. 4 does, with what each of its convolutions really is.
 

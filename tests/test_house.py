@@ -30,7 +30,8 @@ from tbc_models import (
     senet,
     tables,
 )
-from tbc_models.draw import wiring
+from tbc_models.bench import blocks, layers, networks, plots, reference, timing, tune
+from tbc_models.draw import memory, wiring
 from tbc_models.files import write_text
 
 
@@ -40,7 +41,9 @@ def public_functions() -> Iterator[Any]:
             if not isinstance(getattr(module, name), ModuleType):
                 yield getattr(module, name)
     whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
-    for module in [*whole, efficientnet, resnest, resnet, resnext, senet, tables]:
+    whole += [efficientnet, resnest, resnet, resnext, senet, tables]
+    whole += [blocks, layers, networks, plots, reference, timing, tune]
+    for module in whole:
         for name, value in vars(module).items():
             local = getattr(value, "__module__", "") == module.__name__
             written = inspect.isfunction(value) or inspect.isclass(value)
@@ -123,3 +126,19 @@ def test_a_bottleneck_is_drawn_as_it_is() -> None:
     assert "appended" in texts
     assert "1×1 SC\n288 → 256" in texts
     plt.close(axes.figure)  # type: ignore[arg-type]
+
+
+def test_memory_is_drawn_in_its_order() -> None:
+    axes = memory(channels_last=False, blocks=2, thin=1, width=3)
+    pixels = [text.get_text() for text in axes.texts if text.get_text().isdigit()]
+    assert pixels == list("012012")
+    last = memory(channels_last=True, blocks=2, thin=1, width=3, read=1)
+    pixels = [text.get_text() for text in last.texts if text.get_text().isdigit()]
+    assert pixels == list("001122")
+    assert [cell.get_alpha() for cell in last.patches] == [0.25, 1, 0.25, 1, 0.25, 1]
+    for shown in (axes, last):
+        plt.close(shown.figure)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`read` \(=2\) must be a block, from 0 to 1"):
+        memory(channels_last=True, blocks=2, read=2)
+    with pytest.raises(ValueError, match=r"`thin` \(=0\) must be at least 1"):
+        memory(channels_last=True, thin=0)

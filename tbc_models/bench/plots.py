@@ -1,0 +1,243 @@
+"""Draw what `tbc bench` measured, from the files that it wrote."""
+
+import json
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from .layers import BACK, CHOSEN, STANDARD, Case, Row, classes, mean_ratio
+from .timing import Time
+
+RESULTS = Path(__file__).parents[2] / "docs" / "_results"
+BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
+WORDS = {"channels_last": "channels-last (NHWC)", "contiguous": "contiguous (NCHW)"}
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """Read a committed file of results of this clone.
+
+    Args:
+        name: of the file, such as "layers-cpu".
+
+    Returns:
+        The parsed JSON; None where it was not measured.
+
+    Example:
+        >>> load("reference")["command"]
+        'tbc bench reference --json docs/_results/reference.json'
+        >>> load("layers-abacus") is None
+        True
+    """
+    file = RESULTS / f"{name}.json"
+    found: dict[str, Any] | None = None
+    if file.exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def layer_rows(report: dict[str, Any]) -> list[Row]:
+    """Read the rows of a file that `tbc bench layers` wrote.
+
+    Args:
+        report: the parsed JSON.
+
+    Returns:
+        What was measured.
+
+    Example:
+        >>> row = Row(Case(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
+        >>> layer_rows({"rows": [row.record()]}) == [row]
+        True
+    """
+    return [
+        Row(Case(**row["case"]), {name: Time(*time) for name, time in row["ms"].items()})
+        for row in report["rows"]
+    ]
+
+
+def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
+    """Draw each algorithm's time over the authors' fold, by layout, kernel and stride.
+
+    Args:
+        report: what `tbc bench layers` wrote.
+        training: whether to show forward and backward, or forward.
+
+    Returns:
+        The axes of both layouts.
+
+    Example:
+        >>> times = {name: Time(1, 1, 1) for name in (CHOSEN, "authors")}
+        >>> row = Row(Case(8, 8, 3, 1, 8, blocks=2), times)
+        >>> [axes.get_title() for axes in layers({"rows": [row.record()]})]
+        ['channels-last (NHWC)', 'contiguous (NCHW)']
+    """
+    candidates = {
+        STANDARD: ("SC, which computes B times more", GREY),
+        BACK: ("authors' fold, copied back", ORANGE),
+        "fold_channels_last": ("fold_channels_last", "#CC79A7"),
+        "grouped": ("grouped", "#F0E442"),
+        "gemm": ("gemm", "#56B4E9"),
+        "conv3d": ("conv3d", GREEN),
+        "dilated": ("dilated", RED),
+        CHOSEN: ("tied_block_conv2d, which chooses", BLUE),
+    }
+    by_class = classes(layer_rows(report))
+    kernels = sorted({(kernel, stride) for _, kernel, stride, _ in by_class})
+    figure, panels = plt.subplots(1, 2, figsize=(10, 5.2), sharey=True, layout="constrained")
+    for axes, layout in zip(panels, WORDS, strict=True):
+        axes.axvline(1, color="black", lw=1, ls="--")
+        for y, (kernel, stride) in enumerate(kernels):
+            same = by_class.get((layout, kernel, stride, training), [])
+            shown = {n: r for n in candidates if (r := mean_ratio(same, n)) is not None}
+            for k, (name, ratio) in enumerate(shown.items()):
+                label, colour = candidates[name]
+                place = y + 0.8 * (k + 0.5) / len(shown) - 0.4
+                bar = axes.barh(place, ratio, height=0.8 / len(shown), color=colour, label=label)
+                axes.bar_label(bar, fmt="%.2f", padding=2, fontsize=8)
+        axes.set(title=WORDS[layout], xlabel="time ÷ the authors' fold of a contiguous input")
+        axes.set_yticks(range(len(kernels)), [f"{k}×{k}, stride {s}" for k, s in kernels])
+        axes.margins(x=0.12)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].invert_yaxis()
+    legend = {
+        text: bar
+        for axes in panels
+        for bar, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=3, frameon=False)
+    return list(panels)
+
+
+def blocks(report: dict[str, Any]) -> list[Axes]:
+    """Draw time against B at fixed MACs: Fig. 3 of the paper, with our numbers.
+
+    Args:
+        report: what `tbc bench blocks` wrote.
+
+    Returns:
+        The axes of each layout.
+
+    Example:
+        >>> series = {"kernel_size": 3, "dtype": "float32", "batch": 1, "layout": "contiguous"}
+        >>> times = {"operator": "TBC", "times": {"1": [2, 2, 2], "8": [3, 3, 3]}}
+        >>> [axes.get_title() for axes in blocks({"rows": [series | times]})]
+        ['contiguous (NCHW)']
+    """
+    layouts = [w for w in WORDS if any(row["layout"] == w for row in report["rows"])]
+    _, panels = plt.subplots(
+        *(1, len(layouts)), figsize=(10, 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, layout in zip(panels[0], layouts, strict=True):
+        for row in report["rows"]:
+            if row["layout"] != layout:
+                continue
+            counts = [int(B) for B in row["times"]]
+            median, low, high = zip(*row["times"].values(), strict=True)
+            ratios = [time / median[0] for time in median]
+            tied = row["operator"] == "TBC"
+            label = f"{row['operator']}, {row['dtype']}, N = {row['batch']}"
+            (line,) = axes.plot(
+                *(counts, ratios, "o-" if tied else "s--"),
+                color=BLUE if tied else RED,
+                alpha=1 if row["dtype"] == "float32" else 0.5,
+                label=label,
+            )
+            spread = [[t / median[0] for t in side] for side in (low, high)]
+            axes.fill_between(counts, *spread, color=line.get_color(), alpha=0.15, lw=0)
+        axes.set(title=WORDS[layout], xlabel="blocks of TBC, groups of GC", ylim=(0, None))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(B) for B in counts])
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("time ÷ time of B = 1")
+    return list(panels[0])
+
+
+def networks(report: dict[str, Any]) -> Axes:
+    """Draw each network's time over that of the first.
+
+    Args:
+        report: what `tbc bench networks` wrote.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> row = {"network": "resnet50", "mode": "inference", "compiled": False, "ratio": 1.0}
+        >>> networks({"rows": [row]}).get_xlabel()
+        'time ÷ that of resnet50'
+    """
+    rows = report["rows"]
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    ways = list(product(dict.fromkeys(row["mode"] for row in rows), (False, True)))
+    ways = [way for way in ways if any((row["mode"], row["compiled"]) == way for row in rows)]
+    _, axes = plt.subplots(figsize=(8, 0.8 + 0.9 * len(ways)), layout="constrained")
+    colours = dict(zip(names, [GREY, BLUE, GREEN, ORANGE, RED] * len(names), strict=False))
+    for y, way in enumerate(ways):
+        same = [row for row in rows if (row["mode"], row["compiled"]) == way]
+        for k, row in enumerate(same):
+            place = y + 0.8 * (k + 0.5) / len(same) - 0.4
+            name = row["network"]
+            bar = axes.barh(place, row["ratio"], 0.8 / len(same), color=colours[name])
+            axes.bar_label(bar, fmt=f"%.2f  {name}", padding=2, fontsize=9)
+    labels = [f"{mode},\ncompiled" if compiled else mode for mode, compiled in ways]
+    axes.set_yticks(range(len(ways)), labels)
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", lw=1, ls="--")
+    axes.margins(x=0.25)
+    axes.set_xlabel(f"time ÷ that of {names[0]}")
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def reference(report: dict[str, Any]) -> Axes:
+    """Draw the reference's time over PyTorch's.
+
+    Args:
+        report: what `tbc bench reference` wrote.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> times = {"tbc_ref": [3, 3, 3], "torch": [2, 2, 2]}
+        >>> row = {"input": [8, 64, 56, 56], "blocks": 4, "computed": "forward", "times": times}
+        >>> reference({"rows": [row]}).get_xlabel()
+        'time of tbc_ref ÷ time of PyTorch'
+    """
+    labels, ratios = reference_ratios(report)
+    _, axes = plt.subplots(figsize=(7.5, 0.6 + 0.5 * len(ratios)), layout="constrained")
+    bars = axes.barh(labels, ratios, color=BLUE)
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.axvline(4, color=RED, ls="--")
+    axes.text(3.95, len(ratios) - 0.5, "aim", color=RED, ha="right", va="center")
+    axes.invert_yaxis()
+    axes.set(xlabel="time of tbc_ref ÷ time of PyTorch", xlim=(0, max(4.4, *ratios)))
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def reference_ratios(report: dict[str, Any]) -> tuple[Sequence[str], Sequence[float]]:
+    """Name what was measured of the reference, and divide its medians by PyTorch's.
+
+    Args:
+        report: what `tbc bench reference` wrote.
+
+    Returns:
+        Labels and ratios.
+
+    Example:
+        >>> times = {"tbc_ref": [3, 3, 3], "torch": [2, 2, 2]}
+        >>> row = {"input": [8, 64, 56, 56], "blocks": 4, "computed": "forward", "times": times}
+        >>> reference_ratios({"rows": [row]})[1]
+        [1.5]
+    """
+    labels = [
+        f"{'×'.join(map(str, row['input']))}\nB = {row['blocks']}, {row['computed']}"
+        for row in report["rows"]
+    ]
+    return labels, [row["times"]["tbc_ref"][0] / row["times"]["torch"][0] for row in report["rows"]]

@@ -1,0 +1,232 @@
+"""tbc bench: what it measures, learns and writes. Times themselves are no test's business."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import matplotlib.pyplot as plt
+import pytest
+import timm
+import torch
+from typer.testing import CliRunner
+
+from tbc_gpu.dispatch import AlgorithmName, Condition, Kind, Rule, read_table, table_file
+from tbc_models.bench import blocks, layers, plots, reference, timing, tune
+from tbc_models.cli import app
+
+TINY = ["--seconds", "0.001"]
+
+
+@pytest.fixture(autouse=True)
+def _stay_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in timing.ALLOCATOR.items():
+        monkeypatch.setenv(name, value)
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    assert result.exit_code == 2
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def time(milliseconds: float) -> timing.Time:
+    return timing.Time(milliseconds, milliseconds, milliseconds)
+
+
+def test_candidates_take_turns_and_nobody_starts_cold() -> None:
+    calls: list[str] = []
+    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
+    times = timing.interleaved(functions, seconds=1)  # type: ignore[arg-type]
+    assert set(times) == {"a", "b"}
+    assert calls.count("a") == calls.count("b")
+    changes = sum(x != y for x, y in pairwise(calls))
+    assert changes == 2 * timing.ROUNDS + 1  # a warm-up, then the rounds
+    assert times["a"].low <= times["a"].median <= times["a"].high
+
+
+def test_a_call_that_takes_longer_has_a_larger_time() -> None:
+    functions = {"few": lambda: sum(range(10)), "many": lambda: sum(range(100_000))}
+    times = timing.interleaved(functions, seconds=0.05)
+    assert times["many"].median > 10 * times["few"].median
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_case_times_every_algorithm_and_baseline(
+    layout: str, training: bool, kernel: int
+) -> None:
+    case = layers.Case(16, 32, kernel, 2, 6, 2, 1, layout, training=training)
+    row = layers.measure(case, seconds=0.001)
+    algorithms = set(layers.algorithms(case))
+    assert algorithms <= set(get_args(AlgorithmName))
+    baselines = {layers.AUTHORS, layers.CHOSEN, layers.STANDARD}
+    if layout == "channels_last":
+        baselines.add(layers.BACK)
+    assert set(row.times) == algorithms | baselines
+    assert plots.layer_rows({"rows": [json.loads(json.dumps(row.record()))]}) == [row]
+
+
+def test_the_grid_has_every_convolution_of_resnet50_once() -> None:
+    with torch.device("meta"):
+        network = timm.create_model("resnet50")
+    seen = set()
+
+    def note(conv: Any, arguments: Any, _: Any) -> None:
+        size = arguments[0].shape[-1]
+        seen.add((conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], size))
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels > 3:
+            module.register_forward_hook(note)
+    network.eval()(torch.empty(1, 3, 224, 224, device="meta"))
+    assert set(layers.RESNET50) == seen
+    assert len(layers.RESNET50) == len(seen)
+
+
+def test_layers_prints_means_and_verdicts_and_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "RESNET50", [(16, 16, 3, 1, 6), (16, 16, 1, 2, 6)])
+    file = tmp_path / "layers.json"
+    output = run("layers", *TINY, "--blocks", "2", "--all", "--json", str(file))
+    assert "3x3 s1" in output
+    assert "16→16 1x1 s2 6² NCHW" in output
+    assert "contiguous, both ways, 2 cases: " in output
+    assert "MALLOC_MMAP_MAX_=0" in output
+    written = json.loads(file.read_text())
+    assert len(written["rows"]) == 2 * 2 * 2
+    assert written["machine"]["torch"] == torch.__version__
+    plt.close(plots.layers(written)[0].figure)  # type: ignore[arg-type]
+
+
+def test_blocks_keeps_macs_fixed_and_writes_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "CHANNELS", 64)
+    monkeypatch.setattr(blocks, "SIZE", 4)
+    file = tmp_path / "blocks.json"
+    output = run("blocks", *TINY, "--json", str(file), "--layout", "contiguous")
+    assert "B = 32" in output
+    tbc, gc = json.loads(file.read_text())["rows"]
+    assert (tbc["operator"], gc["operator"]) == ("TBC", "GC")
+    assert list(tbc["times"]) == ["1", "2", "4", "8", "16", "32"]
+    plt.close(plots.blocks({"rows": [tbc, gc]})[0].figure)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_networks_times_both_modes(tmp_path: Path) -> None:
+    file = tmp_path / "networks.json"
+    names = ["tied_resnet14_s", "resnet18"]
+    output = run(
+        "networks", *names, *TINY, "--size", "32", "--batch-size", "2", "--json", str(file)
+    )
+    assert "training step" in output
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["network"] for row in rows] == names * 2
+    assert all(row["ratio"] == 1 for row in rows[::2])
+    # Weights, gradients and activations take at least twice what the weights do.
+    stored = 4 * sum(p.numel() for p in timm.create_model("resnet18").parameters()) / 1e6
+    assert rows[1]["peak_mb"] >= stored
+    assert rows[3]["peak_mb"] >= 2 * stored
+    plt.close(plots.networks({"rows": rows}).figure)  # type: ignore[arg-type]
+
+
+def test_reference_compares_peers_that_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "SHAPES", [((1, 4, 6, 6), 2)])
+    monkeypatch.setattr(reference, "SMALL", ((1, 4, 5, 5), 2))
+    file = tmp_path / "reference.json"
+    assert "scipy correlate" in run("reference", *TINY, "--json", str(file))
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["computed"] for row in rows] == ["forward", "both ways"] * 2
+    plt.close(plots.reference({"rows": rows}).figure)  # type: ignore[arg-type]
+
+
+def test_learned_rules_find_a_planted_threshold() -> None:
+    rows = [
+        layers.Row(
+            layers.Case(8 * B, 8 * B, 3, 2, size, B),
+            {"dilated": time(1.0), "conv3d": time(0.5 if B > 2 and size > 14 else 2.0)},
+        )
+        for B in (2, 4, 8)
+        for size in (7, 14, 28, 56)
+    ]
+    (rules,) = tune.learn(rows).values()
+    planted = (Condition("blocks", True, 2), Condition("pixels", True, 14 * 14))
+    assert rules == (Rule(planted, "conv3d"), Rule((), "dilated"))
+    assert tune.regrets(rows, tune.learn(rows)) == [1.0] * 12
+
+
+def test_learned_rules_would_rather_not_lose_to_the_fold() -> None:
+    rows = [
+        layers.Row(
+            layers.Case(64, 64, 1, 1, size, 2, layout="contiguous"),
+            {"fold": time(1.0), "gemm": time(1.1 if size == 7 else 0.9)},
+        )
+        for size in (7, 8, 9)
+    ]
+    (rules,) = tune.learn(rows).values()  # three cases make no rule of their own
+    assert rules == (Rule((), "fold"),)
+
+
+def test_a_table_survives_writing_and_reading() -> None:
+    kind = Kind("float32", "channels_last", "larger", True, False)
+    conditions = (Condition("blocks", True, 2), Condition("batch", False, 8))
+    table = {kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}
+    assert read_table(tune.as_json(table, {"measured": True})) == table
+    assert len(tune.complete(table, "cuda")) == 32
+    assert tune.complete(table, "cuda")[kind] == table[kind]
+
+
+def test_tune_writes_a_table_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [layers.Case(16, 16, 3, 1, size, blocks=2, batch=1) for size in (5, 6, 7)]
+    monkeypatch.setattr(tune, "cases", lambda *_: sizes)
+    file = tmp_path / "table.json"
+    before = table_file("cpu").read_bytes()
+    output = run("tune", *TINY, "--out", str(file), "--dtype", "float32", "--batch-size", "1")
+    assert "of the best algorithm's time" in output
+    table = read_table(file.read_text())
+    assert len(table) == 32
+    assert len(table[tune.kind_of(sizes[0])]) == 1
+    assert json.loads(file.read_text())["measured"] is True
+    assert table_file("cpu").read_bytes() == before
+
+
+def test_committed_tables_say_where_they_come_from() -> None:
+    cpu = json.loads(table_file("cpu").read_text())
+    assert cpu["measured"] is True
+    assert cpu["command"].startswith("tbc bench tune")
+    times = plots.load("tune-cpu")
+    assert times is not None
+    learned = tune.learn(plots.layer_rows(times))
+    assert learned == read_table(table_file("cpu").read_text())  # that file's, and no other's
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["layers", "--json", "/nowhere/file.json"], "/nowhere/file.json cannot be written"),
+        (["blocks", "--kernel-size", "2"], "2 is not odd"),
+        (["networks", "resnet5"], "did you mean resnet50"),
+        (["tune", "--out", "/nowhere/table.json"], "/nowhere/table.json cannot be written"),
+        (["layers", "--device", "tpu"], "'tpu' is not one of"),
+    ],
+)
+def test_bad_input(arguments: list[str], text: str) -> None:
+    assert text in refused(*arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_no_cuda_device() -> None:
+    assert "PyTorch finds no CUDA device here." in refused("layers", "--device", "cuda")
