@@ -62,9 +62,10 @@ def fold(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Te
     Free for a contiguous input, whose blocks are pieces of memory already. A channels-last one
     is copied, and the output is contiguous whatever came in.
     """
-    images = input.unflatten(1, (at.blocks, -1)).flatten(0, 1)
+    n, channels, height, width = input.shape
+    images = input.reshape(n * at.blocks, channels // at.blocks, height, width)
     y = F.conv2d(images, weight, bias, at.stride, at.padding, at.dilation, at.groups)
-    return y.unflatten(0, (-1, at.blocks)).flatten(1, 2)  # type: ignore[no-any-return]
+    return y.reshape(n, at.blocks * y.shape[1], *y.shape[2:])
 
 
 def fold_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:

@@ -157,7 +157,7 @@ class TiedBottleneck(nn.Module):
             return [norm_layer(channels, **factory), act_layer(inplace=True)]
 
         self.conv1 = conv(inplanes, entry, B=largest_divisor(math.gcd(inplanes, entry), TIED))
-        self.bn1, self.act1 = norm_act(entry)
+        self.bn1, self.act1 = norm_layer(entry, **factory), act_layer(inplace=False)
 
         step, spread = 1 if use_aa else stride, first_dilation
         self.conv2 = nn.ModuleList(
@@ -211,9 +211,9 @@ class TiedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inplanes, H, W) to (N, 4·planes, H/stride, W/stride)."""
         shortcut = x
-        x = self.act1(self.bn1(self.conv1(x)))
-        parts = x.chunk(self.splits, dim=1)
-        x = torch.cat([conv(parts[i]) for i, conv in enumerate(self.conv2)], dim=1)
+        parts = self.bn1(self.conv1(x)).chunk(self.splits, dim=1)
+        # Each split is activated alone: written to memory of its own, where a convolution wants it.
+        x = torch.cat([conv(self.act1(parts[i])) for i, conv in enumerate(self.conv2)], dim=1)
         x = self.aa(self.act2(self.drop_block(self.bn2(x))))
         x = self.bn3(self.conv3(self.mix(x)))
         if self.se is not None:

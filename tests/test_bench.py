@@ -46,8 +46,8 @@ def test_candidates_take_turns_and_nobody_starts_cold() -> None:
     times = timing.interleaved(functions, seconds=1)  # type: ignore[arg-type]
     assert set(times) == {"a", "b"}
     assert calls.count("a") == calls.count("b")
-    changes = sum(x != y for x, y in pairwise(calls))
-    assert changes == 2 * timing.ROUNDS + 1  # a warm-up, then the rounds
+    turns = 1 + sum(x != y for x, y in pairwise(calls))
+    assert timing.ROUNDS < turns <= 2 * timing.ROUNDS + 2  # a warm-up, then rounds in any order
     assert times["a"].low <= times["a"].median <= times["a"].high
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ from . import layers as by_layer
 from . import networks as by_network
 from . import reference as by_reference
 from . import tune as tuning
-from .timing import geometric_mean, keep_freed_memory, machine
+from .timing import ALLOCATOR, geometric_mean, machine
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
@@ -348,12 +349,19 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
     _require_writable(json_file, "--json")
     if device == "cpu":
-        keep_freed_memory()
+        _keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     about = machine(device)
     about["threads"] = f"{about['threads']} threads"
     console.print(", ".join(str(value) for value in about.values()), highlight=False)
+
+
+def _keep_freed_memory() -> None:
+    """Start this command again with `ALLOCATOR`, unless it has it (glibc reads it at the start)."""
+    if platform.system() == "Linux" and not ALLOCATOR.items() <= os.environ.items():
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, os.environ | ALLOCATOR)  # noqa: S606 (itself)
 
 
 def _tracked(measured: Iterable[T], total: int) -> list[T]:

@@ -11,8 +11,8 @@ clears fresh pages for every large output, and that is most of what is measured.
 
 import os
 import platform
+import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-ROUNDS, MOST_CALLS = 5, 20
+ROUNDS, MOST_CALLS = 7, 15
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
 
@@ -67,10 +67,12 @@ def interleaved(
         once = burst(function, 1)[0] / 1e3
         calls[name] = max(1, min(MOST_CALLS, int(seconds / ROUNDS / once)))
     times: dict[str, list[float]] = {name: [] for name in functions}
+    order, dice = list(functions), random.Random(0)  # noqa: S311 (no secret)
     for _ in range(ROUNDS):
-        for name, function in functions.items():
-            burst(function, 1)  # which the one before has cleared from the caches
-            times[name] += burst(function, calls[name])
+        dice.shuffle(order)  # nobody follows the same one every time
+        for name in order:
+            burst(functions[name], 1)  # what it needs, the one before has cleared from the caches
+            times[name] += burst(functions[name], calls[name])
     return {name: _summary(taken) for name, taken in times.items()}
 
 
@@ -112,13 +114,6 @@ def geometric_mean(ratios: list[float]) -> float:
         1.0
     """
     return statistics.geometric_mean(ratios)
-
-
-def keep_freed_memory() -> None:
-    """Start this command again with `ALLOCATOR`, unless it has it (glibc reads it at the start)."""
-    if platform.system() == "Linux" and not ALLOCATOR.items() <= os.environ.items():
-        arguments = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, arguments, os.environ | ALLOCATOR)  # noqa: S606 (itself)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

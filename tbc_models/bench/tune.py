@@ -20,7 +20,9 @@ from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, ta
 
 from .layers import Case, Row, algorithms, grid
 
-ENOUGH, FEWEST, MOST = 0.004, 3, 4  # mean regret that a rule saves; its cases; rules of a class
+# What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
+# in how many cases; and how many rules a class may have.
+ENOUGH, WORTH, FEWEST, MOST = 0.004, 0.05, 3, 4
 # Of equals the one that comes first here is taken: the less it does, the better.
 SIMPLEST = ("fold", "dilated", "grouped", "conv3d", "fold_channels_last", "gemm")
 # The 3x3 layers of the tied networks: width of one split and size of its input, and its strides.
@@ -42,7 +44,7 @@ class Timed(NamedTuple):
         weighed = regret + 5 * max(0.0, regret - math.log(1.15))
         if "fold" in self.times:  # what people have: to be slower than that is worst
             behind = math.log(self.times[algorithm] / self.times["fold"])
-            weighed += 10 * max(0.0, behind - math.log(1.03))
+            weighed += 30 * max(0.0, behind - math.log(1.05))
         return weighed
 
 
@@ -213,9 +215,11 @@ def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
         gains = regrets[:, [rest]] - regrets  # (case, algorithm)
         both = holds[:, None] & holds[None] & left  # (bound, bound, case)
         total = both @ gains
-        total[both.sum(axis=-1) < FEWEST] = 0
+        covered = both.sum(axis=-1)
+        total[(covered < FEWEST) | (total.max(axis=-1) < WORTH * covered)] = 0
         first, second, algorithm = np.unravel_index(total.argmax(), total.shape)
-        if len(rules) == MOST or total[first, second, algorithm] < ENOUGH * len(timed):
+        gain = total[first, second, algorithm]
+        if len(rules) == MOST or gain < ENOUGH * len(timed):
             return (*rules, Rule((), names[rest]))
         for one in (first, second):  # a bound that changes nothing is left out
             if both[one, one].sum() == both[first, second].sum():
