@@ -111,6 +111,7 @@ def tie(
     Raises:
         TypeError: if `model` is no network, `blocks` no int, or `where` none of the above.
         ValueError: if `blocks` is less than 2, `where` selects nothing, or `weights` is unknown.
+        RuntimeError: if PyTorch cannot copy the network, as one under `torch.nn.utils.weight_norm`.
 
     Example:
         >>> tying = tie(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), blocks=2)

@@ -21,6 +21,7 @@ from tbc_models import (
     count,
     draw,
     efficientnet,
+    exporting,
     files,
     gcnet,
     paper,
@@ -40,7 +41,7 @@ def public_functions() -> Iterator[Any]:
             if not isinstance(getattr(module, name), ModuleType):
                 yield getattr(module, name)
     whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
-    for module in [*whole, efficientnet, resnest, resnet, resnext, senet, tables]:
+    for module in [*whole, efficientnet, exporting, resnest, resnet, resnext, senet, tables]:
         for name, value in vars(module).items():
             local = getattr(value, "__module__", "") == module.__name__
             written = inspect.isfunction(value) or inspect.isclass(value)
