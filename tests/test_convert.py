@@ -103,9 +103,8 @@ def test_nearest_weights_of_a_linear_layer_are_found_by_gradient_descent_too() -
 
 
 def test_weights_that_are_tied_already_lose_nothing() -> None:
-    tied = nn.Sequential(
-        TiedBlockConv2d(8, 8, 3, groups=2, blocks=2), TiedBlockLinear(4, 4, blocks=2)
-    )
+    conv = TiedBlockConv2d(8, 8, 3, groups=2, blocks=2)
+    tied: Any = nn.Sequential(conv, TiedBlockLinear(4, 4, blocks=2))
     plain = untie(tied[0])
     assert isinstance(plain, nn.Conv2d)
     dense = nn.Conv2d(8, 8, 3, groups=2)
@@ -126,7 +125,7 @@ def test_random_weights_are_drawn_for_the_thin_fan_in() -> None:
     torch.manual_seed(0)
     tying = tie(nn.Linear(400, 4000), blocks=4, weights="random")
     bound = 1 / 100**0.5
-    assert 0.99 * bound < float(tying.model.weight.abs().max()) <= bound
+    assert 0.99 * bound < tying.model.weight.abs().max().item() <= bound
     assert tying.tied[0].error is None
     state = torch.get_rng_state()
     tie(nn.utils.skip_init(nn.Linear, 400, 4000), blocks=4)
@@ -242,8 +241,9 @@ def hooked(register: str) -> nn.Module:
         (parametrizations.weight_norm(nn.Linear(8, 8)), "parametrised"),
         (parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), "parametrised"),
         (nn.utils.spectral_norm(nn.Linear(8, 8)), "parametrised"),
+        (timm.layers.ScaledStdConv2d(8, 8, 3), "a ScaledStdConv2d"),
         (pruned("weight"), "parametrised"),
-        (pruned("bias"), "parametrised"),
+        (pruned("bias"), "has hooks"),
         *((hooked(f"register_{kind}"), "has hooks") for kind in (
             "forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook")),
     ],
