@@ -393,7 +393,8 @@ def tie(
         _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if out is not None:
         try:
-            exporting.save(out, tying.model, name=name, blocks=blocks, where=where)
+            how = {"where": where, "weights": weights}
+            exporting.save(out, tying.model, name=name, blocks=blocks, **how)
         except OSError as error:
             raise typer.BadParameter(
                 f"{out} cannot be written: {error}", param_hint="--out"

@@ -53,7 +53,15 @@ def create(name: str, *, pretrained: bool = False) -> nn.Module:
     return network.eval()
 
 
-def save(file: Path, model: nn.Module, *, name: str, blocks: int, where: str = "*") -> None:
+def save(
+    file: Path,
+    model: nn.Module,
+    *,
+    name: str,
+    blocks: int,
+    where: str = "*",
+    weights: str = "nearest",
+) -> None:
     """Save the weights of a tied network, with what is needed to build it again.
 
     Args:
@@ -62,6 +70,7 @@ def save(file: Path, model: nn.Module, *, name: str, blocks: int, where: str = "
         name: of the network that was tied.
         blocks: that it was tied with.
         where: the pattern that it was tied with.
+        weights: what it was tied with, "nearest" or "random".
 
     Raises:
         OSError: if the file cannot be written.
@@ -74,7 +83,7 @@ def save(file: Path, model: nn.Module, *, name: str, blocks: int, where: str = "
         >>> torch.equal(load("resnet18", file).layer1[0].conv1.weight, tied.layer1[0].conv1.weight)
         True
     """
-    how = {"network": name, "blocks": str(blocks), "where": where}
+    how = {"network": name, "blocks": str(blocks), "where": where, "weights": weights}
     how["tied-block-conv"] = version("tied-block-conv")
     with replacing(file) as temporary:
         try:
