@@ -1,14 +1,24 @@
 """The PyTorch backend: tied block convolution and linear layers as functions and modules."""
 
 from .algorithms import authors_channel_order, repeat_for_blocks
+from .authors import from_authors, to_authors
+from .convert import LeftLayer, TiedLayer, Tying, fuse_conv_bn, tie, untie
 from .functional import tied_block_conv2d, tied_block_linear
 from .modules import TiedBlockConv2d, TiedBlockLinear
 
 __all__ = [
+    "LeftLayer",
     "TiedBlockConv2d",
     "TiedBlockLinear",
+    "TiedLayer",
+    "Tying",
     "authors_channel_order",
+    "from_authors",
+    "fuse_conv_bn",
     "repeat_for_blocks",
+    "tie",
     "tied_block_conv2d",
     "tied_block_linear",
+    "to_authors",
+    "untie",
 ]

@@ -5,7 +5,7 @@ blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from timm.layers import create_act_layer, register_notrace_module
@@ -46,6 +46,8 @@ class TiedSE(nn.Module):
         >>> sum(p.numel() for p in se.parameters())  # 2·32·2 + 2 + 32
         162
     """
+
+    authors_names: ClassVar = {"fc1": "fc.0", "fc2": "fc.2"}  # for `tbc_gpu.from_authors`
 
     def __init__(
         self,

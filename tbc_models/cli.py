@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+from collections import Counter
 from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
@@ -20,8 +21,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+import tbc_gpu
+
 from . import check as checking
-from . import check_modules, count, tables
+from . import check_modules, count, exporting, tables
 from .bench.cli import bench
 from .files import write_text
 from .paper import TABLES
@@ -33,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 console = Console()
+_SHOWN = 30  # layers that `tbc tie` lists
 
 Size = Annotated[
     int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
@@ -298,6 +302,162 @@ def summary(
     )
 
 
+@app.command(
+    epilog="Examples:\n\n- `tbc tie resnet50 --blocks 2`\n\n"
+    '- `tbc tie resnet18 --blocks 4 --where "layer4.*" --pretrained --out tied.safetensors`\n\n'
+    "- `tbc tie vit_tiny_patch16_224 --blocks 2 --all --json tied.json`"
+)
+def tie(
+    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks that share one filter, B.")],
+    where: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Which layers, by name, with * and ?.")
+    ] = "*",
+    weights: Annotated[
+        Literal["nearest", "random"],
+        typer.Option(help="Of tied layers: nearest to those that were there, or drawn anew."),
+    ] = "nearest",
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from timm's trained weights, not random.")
+    ] = False,
+    size: Size = None,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"List all tied layers, not only {_SHOWN}.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the weights there, as safetensors."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+    ] = None,
+) -> None:
+    """Tie the convolutions and linear layers of a network: SC to TBC, GC to TGC, FC to TFC.
+
+    Shows parameters and MACs before and after, the layers that were tied with what their weights
+    lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied network
+    has to be trained: most of each weight is lost.
+    """
+    _require_writable(out, "--out")
+    _require_writable(json_file, "--json")
+    network = _create(name, pretrained)
+    try:
+        tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
+    except ValueError as error:
+        raise typer.BadParameter(_told(error), param_hint="--where") from None
+    reasons = Counter(layer.reason for layer in tying.left)
+    if not tying.tied:
+        reason, times = reasons.most_common(1)[0]
+        raise typer.BadParameter(
+            f"no layer can be tied; {times} of {len(tying.left)}: {reason}", param_hint="--blocks"
+        )
+    pixels = size or count.input_size(network)
+    counts = []
+    for hint, one in (("--size", network), ("--where", tying.model)):
+        try:
+            counts.append(count.measure(one, pixels))
+        except Exception as error:  # some networks read the weights of a layer themselves
+            tied = "tied " if one is tying.model else ""
+            raise typer.BadParameter(
+                f"the {tied}network does not run: {_told(error)}", param_hint=hint
+            ) from None
+    source = "trained" if pretrained else "random"
+    console.print(
+        f"{name} with {source} weights, B = {blocks}: {len(tying.tied)} layers tied, "
+        f"{len(tying.left)} left.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(_tying_table(counts, pixels), highlight=False)
+    console.print(_tied_table(tying.tied, every), highlight=False)
+    if reasons:
+        shown = _plain_table("left as they were, because", "layers")
+        for reason, times in reasons.most_common():
+            shown.add_row(reason, str(times))
+        console.print(shown, highlight=False)
+    if json_file is not None:
+        before, after = (asdict(c) for c in counts)
+        report = {
+            "command": "tbc tie",
+            "options": {
+                "network": name,
+                "blocks": blocks,
+                "where": where,
+                "weights": weights,
+                "pretrained": pretrained,
+                "size": pixels,
+            },
+            "before": before,
+            "after": after,
+            "tied": [layer._asdict() for layer in tying.tied],
+            "left": [layer._asdict() for layer in tying.left],
+        }
+        _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
+    if out is not None:
+        try:
+            how = {"where": where, "weights": weights}
+            exporting.save(out, tying.model, name=name, blocks=blocks, **how)
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{out} cannot be written: {error}", param_hint="--out"
+            ) from None
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc export tied_resnet14_s network.onnx`\n\n"
+    "- `tbc export resnet18 tied.onnx --weights tied.safetensors`"
+)
+def export(
+    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Weights as safetensors, of `tbc tie` or the network's own.  [default: random]",
+        ),
+    ] = None,
+    size: Size = None,
+) -> None:
+    """Write a network as ONNX, and compare onnxruntime with PyTorch.
+
+    With the weights that `tbc tie` saved it is the tied network. Tied layers are written as group
+    convolutions and block-diagonal linear layers, which every runtime knows. The batch size is
+    free. Exits with 1 if the outputs differ by more than 1e-4 of the largest. Needs onnx,
+    onnxruntime and onnxscript: `pip install 'tied-block-conv[export]'`.
+    """
+    _require_writable(file, "OUT.onnx")
+    if weights is None:
+        network = _create(name)
+    else:
+        try:
+            network = exporting.load(name, weights)
+        except Exception as error:  # of files there are all kinds
+            raise typer.BadParameter(_told(error), param_hint="--weights") from None
+    pixels = size or count.input_size(network)
+    try:
+        with Console(stderr=True).status(f"Exporting {name}"):
+            difference = exporting.to_onnx(network, file, pixels)
+    except ImportError as error:
+        raise typer.BadParameter(_told(error), param_hint="OUT.onnx") from None
+    except Exception as error:  # whatever the exporter, or the network, does not bear
+        raise typer.BadParameter(
+            f"{name} cannot be exported at {pixels}²: {_told(error)}", param_hint="NAME"
+        ) from None
+    passed = difference <= exporting.TOLERANCE
+    console.print(
+        f"{file}: {name} with {'its' if weights else 'random'} weights, for images of {pixels}² "
+        f"pixels in any batch. onnxruntime differs from PyTorch by {difference:.1e} of the "
+        f"largest output: {_verdict(passed)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not passed:
+        raise typer.Exit(1)
+
+
 _SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "GroupNorm": "GN"}
 
 
@@ -306,6 +466,14 @@ def _build(name: str, options: dict[str, Any]) -> torch.nn.Module:
         return count.build(name, **options)
     except Exception as error:  # timm raises all kinds
         hint = "--set" if options else "NAME"
+        raise typer.BadParameter(_told(error), param_hint=hint) from None
+
+
+def _create(name: str, pretrained: bool = False) -> torch.nn.Module:
+    try:
+        return exporting.create(name, pretrained=pretrained)
+    except Exception as error:  # timm raises all kinds
+        hint = "--pretrained" if pretrained else "NAME"
         raise typer.BadParameter(_told(error), param_hint=hint) from None
 
 
@@ -393,6 +561,35 @@ def _module_table(rows: list[check_modules.ModuleRow]) -> Table:
     for row in rows:
         errors = (f"{error:.1e}" for error in row.errors.values())
         table.add_row(row.module, str(row.cases), *errors, _verdict(row.passed))
+    return table
+
+
+def _tying_table(counts: list[count.Count], size: int) -> Table:
+    before, after = counts
+    table = _plain_table(f"at {size}² pixels", "before", "tied", "%")
+    for what, unit, b, a in (
+        ("parameters (M)", 1e6, before.parameters, after.parameters),
+        ("MACs (G)", 1e9, before.macs, after.macs),
+    ):
+        table.add_row(what, f"{b / unit:.3f}", f"{a / unit:.3f}", f"{100 * a / b:.1f}")
+    return table
+
+
+def _tied_table(layers: list[tbc_gpu.TiedLayer], every: bool) -> Table:
+    table = _plain_table("tied layer", "op", "params", "tied", "lost", left=2)
+    largest = sorted(layers, key=lambda layer: layer.parameters_before, reverse=True)
+    shown = layers if every else [layer for layer in layers if layer in largest[:_SHOWN]]
+    for layer in shown:
+        table.add_row(
+            layer.name,
+            f"{layer.before}→{layer.after}",
+            f"{layer.parameters_before:,}",
+            f"{layer.parameters_after:,}",
+            "" if layer.error is None else f"{layer.error:.3f}",
+        )
+    if len(shown) < len(layers):
+        table.caption = f"The {len(shown)} largest of {len(layers)}; --all lists every one."
+        table.caption_justify = "left"
     return table
 
 

@@ -2,7 +2,45 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Have a file written under a temporary name, then rename it: it is whole, or not there.
+
+    Args:
+        path: the file; one that exists is replaced.
+
+    Yields:
+        The name to write to, in the same folder.
+
+    Raises:
+        OSError: if the folder does not exist or cannot be written to.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replacing(folder / "result.bin") as temporary:
+        ...     _ = temporary.write_bytes(b"42")
+        >>> [(file.name, file.read_bytes()) for file in folder.iterdir()]
+        [('result.bin', b'42')]
+    """
+    path = path.resolve()  # through links: the file itself is replaced
+    if path.exists() and not path.is_file():  # a device, which has nothing to lose
+        yield path
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -21,16 +59,5 @@ def write_text(path: Path, text: str) -> None:
         >>> (folder / "result.txt").read_text(), len(list(folder.iterdir()))
         ('42', 1)
     """
-    path = path.resolve()  # through links: the file itself is replaced
-    if path.exists() and not path.is_file():  # a device, which has nothing to lose
-        path.write_text(text, encoding="utf-8")
-        return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ from tbc_models import (
     count,
     draw,
     efficientnet,
+    exporting,
     files,
     gcnet,
     paper,
@@ -41,7 +42,7 @@ def public_functions() -> Iterator[Any]:
             if not isinstance(getattr(module, name), ModuleType):
                 yield getattr(module, name)
     whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
-    whole += [efficientnet, resnest, resnet, resnext, senet, tables]
+    whole += [efficientnet, exporting, resnest, resnet, resnext, senet, tables]
     whole += [blocks, layers, networks, plots, reference, timing, tune]
     for module in whole:
         for name, value in vars(module).items():

@@ -1,0 +1,386 @@
+"""Tie the layers of a network that exists, and turn tied layers into plain ones for other runtimes.
+
+>>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3))
+>>> tying = tie(network, blocks=2)
+>>> [(layer.name, layer.before, layer.after) for layer in tying.tied]
+[('2', 'SC', 'TBC')]
+>>> [(layer.name, layer.reason) for layer in tying.left]
+[('0', '3 input channels do not divide by groups·blocks (1·2)')]
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .algorithms import repeat_for_blocks
+from .checks import as_int
+from .modules import TiedBlockConv2d, TiedBlockLinear
+
+Weights = Literal["nearest", "random"]
+Where = str | type | tuple[type, ...] | Callable[[str, nn.Module], bool]
+
+_TIED = (TiedBlockConv2d, TiedBlockLinear)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, *_TIED)
+_GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+_SIZES = ("in_features", "out_features")
+
+
+class TiedLayer(NamedTuple):
+    """A layer that `tie` replaced.
+
+    Attributes:
+        name: in the network, such as ``layer1.0.conv1``.
+        before: the operator that it was: SC, GC or FC.
+        after: the operator that it is: TBC, TGC or TFC.
+        parameters_before: weights and biases that it stored.
+        parameters_after: weights and biases that it stores.
+        error: ‖W − T(W′)‖ / ‖W‖, what of the old weight is lost; None if the new one is drawn at
+            random, or there are no numbers (on the meta device).
+    """
+
+    name: str
+    before: str
+    after: str
+    parameters_before: int
+    parameters_after: int
+    error: float | None
+
+
+class LeftLayer(NamedTuple):
+    """A layer that `tie` was to replace, and left as it was.
+
+    Attributes:
+        name: in the network.
+        reason: why it cannot be tied.
+    """
+
+    name: str
+    reason: str
+
+
+class Tying(NamedTuple):
+    """What `tie` gives.
+
+    Attributes:
+        model: the tied copy of the network.
+        tied: the layers that were replaced, in the network's order.
+        left: the layers that were to be replaced and could not be.
+    """
+
+    model: nn.Module
+    tied: list[TiedLayer]
+    left: list[LeftLayer]
+
+
+def tie(
+    model: nn.Module, *, blocks: int, where: Where | None = None, weights: Weights = "nearest"
+) -> Tying:
+    """Copy a network with its convolutions and linear layers tied: SC to TBC, GC to TGC, FC to TFC.
+
+    The dense weight T(W′) that a tied layer stands for has the thin weight W′ in each of its B
+    diagonal blocks and zeros elsewhere. The nearest one to a weight W with the blocks W_bc is
+    therefore, group by group, the W′ that makes
+
+        ‖W − T(W′)‖² = Σ_{b≠c} ‖W_bc‖² + Σ_b ‖W_bb − W′‖²
+
+    least: the mean of the diagonal blocks, for W′ stands in the second sum only. The bias is the
+    mean over the blocks too. Most of W is lost, so the copy is a start for training, not its end.
+
+    A network that reads the weight of a layer itself, as the attention of BEiT does, cannot run
+    with that layer tied; leave it out by `where`. What PyTorch's own modules read is left.
+
+    Args:
+        model: any network; it is not changed. Device, dtype, mode and `requires_grad` are kept.
+        blocks: B, at least 2.
+        where: which convolutions and linear layers: a pattern with * and ? for the layer's name
+            (``"layer4.*"``), a class or a tuple of them, or a function of name and layer; None
+            means all.
+        weights: "nearest" as above, or "random": drawn anew.
+
+    Returns:
+        The tied network, the layers that were tied, and those that were left, with reasons.
+
+    Raises:
+        TypeError: if `model` is no network, `blocks` no int, or `where` none of the above.
+        ValueError: if `blocks` is less than 2, `where` selects nothing, or `weights` is unknown.
+        RuntimeError: if PyTorch cannot copy the network, as one under `torch.nn.utils.weight_norm`.
+
+    Example:
+        >>> tying = tie(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), blocks=2)
+        >>> tying.model[0]
+        TiedBlockLinear(in_features=8, out_features=4, bias=True, blocks=2)
+        >>> [(layer.parameters_before, layer.parameters_after) for layer in tying.tied]
+        [(36, 10), (10, 3)]
+    """
+    _check_model(model)
+    blocks = as_int("blocks", blocks, 2)
+    if weights not in get_args(Weights):
+        raise ValueError(f"`weights` (={weights!r}) must be one of {get_args(Weights)}")
+    model = copy.deepcopy(model)
+    needed = _needed_as_they_are(model)
+    tied: list[TiedLayer] = []
+    left: list[LeftLayer] = []
+    for name, layer in _select(model, where).items():
+        reason = _obstacle(layer, blocks) or needed.get(layer)
+        if reason:
+            left.append(LeftLayer(name, reason))
+            continue
+        new, record = _tie_layer(name, layer, blocks, weights)
+        tied.append(record)
+        model = _replace(model, name, new)
+    return Tying(model, tied, left)
+
+
+def untie(model: nn.Module) -> nn.Module:
+    """Copy a network with plain layers for its tied ones: the form that other runtimes know.
+
+    A tied convolution becomes a convolution of G·B groups whose filters are repeated. A tied
+    linear layer becomes a linear layer whose weight is block-diagonal, with zeros that are stored
+    and multiplied: neither PyTorch nor ONNX knows a linear layer of groups. The outputs are the
+    same up to rounding; training the copy would untie its blocks.
+
+    Args:
+        model: any network; it is not changed. Device, dtype, mode and `requires_grad` are kept.
+
+    Returns:
+        The copy.
+
+    Raises:
+        TypeError: if `model` is no network.
+        ValueError: if a tied layer has hooks, which would be lost.
+
+    Example:
+        >>> untie(TiedBlockConv2d(8, 16, 3, blocks=4))
+        Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1), groups=4)
+        >>> untie(TiedBlockLinear(4, 4, blocks=2)).weight.ne(0).int()
+        tensor([[1, 1, 0, 0],
+                [1, 1, 0, 0],
+                [0, 0, 1, 1],
+                [0, 0, 1, 1]], dtype=torch.int32)
+    """
+    _check_model(model)
+    model = copy.deepcopy(model)
+    plain: dict[nn.Module, nn.Module] = {}  # a layer with two names stays one layer
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
+        if not isinstance(layer, _TIED):
+            continue
+        if layer not in plain:
+            if _hooks(layer):
+                raise ValueError(f"the tied layer {name!r} of `model` must have no hooks")
+            plain[layer] = _untie_layer(layer)
+        model = _replace(model, name, plain[layer])
+    return model
+
+
+def fuse_conv_bn(conv: TiedBlockConv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
+    """Give the convolution that does what a tied one and the batch normalisation after it do.
+
+    In evaluation mode a batch normalisation scales and shifts each channel. The scale differs from
+    block to block, so the filters are no longer tied: it is a convolution of G·B groups.
+
+    Args:
+        conv: the tied convolution.
+        bn: the batch normalisation, in evaluation mode, with running statistics.
+
+    Returns:
+        The convolution, with a bias.
+
+    Raises:
+        TypeError: if `conv` or `bn` is another kind of layer.
+        ValueError: if `bn` is in training mode, keeps no running statistics, or has another number
+            of channels.
+
+    Example:
+        >>> fuse_conv_bn(TiedBlockConv2d(8, 8, 3, bias=False, blocks=2), nn.BatchNorm2d(8).eval())
+        Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1), groups=2)
+    """
+    if not isinstance(conv, TiedBlockConv2d):
+        raise TypeError(f"`conv` (a {type(conv).__name__}) must be a TiedBlockConv2d")
+    if type(bn) is not nn.BatchNorm2d:  # timm's subclasses have an activation in them
+        raise TypeError(f"`bn` (a {type(bn).__name__}) must be an nn.BatchNorm2d, not a subclass")
+    if bn.training:
+        raise ValueError("`bn` must be in evaluation mode: call `bn.eval()`")
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("`bn` must keep running statistics (`track_running_stats`)")
+    if bn.num_features != conv.out_channels:
+        raise ValueError(
+            f"`bn` (num_features={bn.num_features}) must have the {conv.out_channels} output "
+            "channels of `conv`"
+        )
+    fused: nn.Conv2d = _untie_layer(conv)
+    fused.weight, fused.bias = fuse_conv_bn_weights(
+        fused.weight, fused.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    return fused
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` (a {type(model).__name__}) must be a torch.nn.Module")
+
+
+def _select(model: nn.Module, where: Where | None) -> dict[str, nn.Module]:
+    """Find the convolutions and linear layers that are to be tied, by name."""
+    modules = model.named_modules(remove_duplicate=False)
+    layers = {name: module for name, module in modules if isinstance(module, _LAYERS)}
+    near: list[str] = []
+    chosen: dict[str, nn.Module]
+    if where is None:
+        chosen = dict(layers)
+    elif isinstance(where, str):
+        chosen = {name: layer for name, layer in layers.items() if fnmatchcase(name, where)}
+        near = get_close_matches(where, layers, n=3, cutoff=0.4)
+    elif isinstance(where, (type, tuple)):
+        chosen = {name: layer for name, layer in layers.items() if isinstance(layer, where)}
+    elif callable(where):
+        chosen = {name: layer for name, layer in layers.items() if where(name, layer)}
+    else:
+        raise TypeError(
+            f"`where` (={where!r}) must be a pattern, a class, a tuple of them, a function or None"
+        )
+    if not chosen:
+        meant = f"; the nearest names are {', '.join(near)}" if near else ""
+        raise ValueError(
+            f"`where` (={where!r}) must select at least one of the {len(layers)} convolutions and "
+            f"linear layers of `model`{meant}"
+        )
+    return chosen
+
+
+def _needed_as_they_are(model: nn.Module) -> dict[nn.Module, str]:
+    """Find the layers that something else in the network counts on, and say what."""
+    everywhere = list(model.named_modules(remove_duplicate=False))
+    names = Counter(module for _, module in everywhere)
+    owners = Counter(p for module in names for p in module.parameters(recurse=False))
+    reasons: dict[nn.Module, str] = {}
+    for module, times in names.items():
+        if times > 1 or any(owners[p] > 1 for p in module.parameters(recurse=False)):
+            reasons[module] = "shared: its weights are used in another place too"
+        if isinstance(module, nn.TransformerEncoderLayer):  # its fast path
+            for child in module.children():
+                reasons[child] = "nn.TransformerEncoderLayer reads its weight without calling it"
+    return reasons
+
+
+def _obstacle(layer: nn.Module, blocks: int) -> str | None:
+    """Say why a layer by itself cannot be tied, if so."""
+    if isinstance(layer, _TIED):
+        return "already tied"
+    if "weight" not in dict(layer.named_parameters(recurse=False)):
+        return "parametrised: its weight is computed from other parameters"
+    if type(layer) not in (nn.Conv2d, nn.Linear):  # a subclass may do something else
+        return f"a {type(layer).__name__}: only nn.Conv2d and nn.Linear can be tied"
+    if _hooks(layer):
+        return "has hooks, which would be lost"
+    groups = 1
+    if isinstance(layer, nn.Conv2d):
+        groups, ends, what = layer.groups, (layer.in_channels, layer.out_channels), "channels"
+        if groups == layer.in_channels > 1:
+            return "depthwise: a filter reads one channel, there is nothing left to share"
+    else:
+        ends, what = tuple(getattr(layer, size) for size in _SIZES), "features"
+    for end, size in zip(("input", "output"), ends, strict=True):
+        if size % (groups * blocks):
+            return f"{size} {end} {what} do not divide by groups·blocks ({groups}·{blocks})"
+    return None
+
+
+def _hooks(layer: nn.Module) -> bool:
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
+
+
+def _tie_layer(
+    name: str, layer: nn.Module, blocks: int, weights: Weights
+) -> tuple[nn.Module, TiedLayer]:
+    weight, bias = _values(layer)
+    groups: int = getattr(layer, "groups", 1)
+    options: dict[str, Any] = {"bias": bias is not None, "blocks": blocks, "dtype": weight.dtype}
+    # Numbers that will be replaced need not be drawn.
+    options["device"] = weight.device if weights == "random" else "meta"
+    new: nn.Module
+    if isinstance(layer, nn.Conv2d):
+        same = ("groups", "padding_mode", *_GEOMETRY)
+        new = TiedBlockConv2d(**_attributes(layer, same), **options)
+        operator = "GC" if groups > 1 else "SC"
+    else:
+        new = TiedBlockLinear(**_attributes(layer, _SIZES), **options)
+        operator = "FC"
+    error = None
+    if weights == "random":
+        thin, thin_bias = _values(new)
+    else:
+        thin = _diagonal(weight, groups, blocks).mean(-1).flatten(0, 1).contiguous()
+        thin_bias = None if bias is None else bias.unflatten(0, (groups, blocks, -1)).mean(1)
+        error = None if weight.is_meta else _relative_error(weight, thin, groups, blocks)
+    _fill(new, thin, None if thin_bias is None else thin_bias.flatten(), layer)
+    after = {"SC": "TBC", "GC": "TGC", "FC": "TFC"}[operator]
+    sizes = [sum(p.numel() for p in one.parameters()) for one in (layer, new)]
+    return new, TiedLayer(name, operator, after, sizes[0], sizes[1], error)
+
+
+def _diagonal(weight: Tensor, groups: int, blocks: int) -> Tensor:
+    """See the diagonal blocks of a weight: (G, C_out/(G·B), C_in/(G·B), …, B)."""
+    blockwise: Tensor = weight.unflatten(0, (groups, blocks, -1)).unflatten(3, (blocks, -1))
+    return blockwise.diagonal(dim1=1, dim2=3)
+
+
+def _relative_error(weight: Tensor, thin: Tensor, groups: int, blocks: int) -> float:
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    rest = weight.to(dtype, copy=True)
+    _diagonal(rest, groups, blocks).sub_(thin.unflatten(0, (groups, -1)).unsqueeze(-1))
+    whole = float(torch.linalg.vector_norm(weight, dtype=dtype))
+    return float(torch.linalg.vector_norm(rest)) / whole if whole else 0.0
+
+
+def _untie_layer(layer: TiedBlockConv2d | TiedBlockLinear) -> Any:  # the plain layer of its kind
+    weight, bias = _values(layer)
+    groups: int = getattr(layer, "groups", 1)
+    options: dict[str, Any] = {"bias": bias is not None, "device": "meta"}
+    plain: nn.Module
+    if isinstance(layer, TiedBlockConv2d):
+        weight = repeat_for_blocks(weight, groups, layer.blocks)
+        same = _attributes(layer, ("padding_mode", *_GEOMETRY))
+        plain = nn.Conv2d(**same, **options, groups=groups * layer.blocks)
+    else:
+        weight = torch.block_diag(*[weight] * layer.blocks)
+        plain = nn.Linear(**_attributes(layer, _SIZES), **options)
+    if bias is not None:
+        bias = repeat_for_blocks(bias, groups, layer.blocks)
+    _fill(plain, weight, bias, layer)
+    return plain
+
+
+def _attributes(layer: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in names}
+
+
+def _values(layer: Any) -> tuple[Tensor, Tensor | None]:
+    return layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+
+
+def _fill(new: nn.Module, weight: Tensor, bias: Tensor | None, like: Any) -> None:
+    """Put numbers into a new layer, and give it the mode and `requires_grad` of an old one."""
+    new.weight = nn.Parameter(weight, requires_grad=like.weight.requires_grad)
+    if bias is not None:
+        new.bias = nn.Parameter(bias, requires_grad=like.bias.requires_grad)
+    new.train(like.training)
+
+
+def _replace(model: nn.Module, name: str, new: nn.Module) -> nn.Module:
+    if not name:  # the network is one layer
+        return new
+    model.set_submodule(name, new)
+    return model

@@ -1,0 +1,190 @@
+"""Networks of timm as files: tied weights that can be loaded again, and ONNX for other runtimes."""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from tbc_gpu import tie, untie
+
+from .count import nearest
+from .files import replacing
+
+TOLERANCE = 1e-4
+"""How far onnxruntime may be from PyTorch, relative to the largest output. Both compute in float32,
+in other orders of summing, through a hundred layers."""
+
+
+def create(name: str, *, pretrained: bool = False) -> nn.Module:
+    """Build a registered network with numbers.
+
+    Args:
+        name: as registered with timm, ours or timm's.
+        pretrained: with timm's trained weights, downloaded where they are not here yet; else they
+            are random.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: for a name that is not registered, with the nearest that is.
+        RuntimeError: if there are no trained weights, or they cannot be downloaded.
+
+    Example:
+        >>> create("tied_resnet14_s").training
+        False
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"`name` (={name!r}) must be a registered network{nearest(name)}")
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # a lost line has many names
+        if not pretrained:
+            raise
+        raise RuntimeError(
+            f"the trained weights of {name} cannot be had ({type(error).__name__}): {error}"
+        ) from None
+    return network.eval()
+
+
+def save(
+    file: Path,
+    model: nn.Module,
+    *,
+    name: str,
+    blocks: int,
+    where: str = "*",
+    weights: str = "nearest",
+) -> None:
+    """Save the weights of a tied network, with what is needed to build it again.
+
+    Args:
+        file: of safetensors; one that exists is replaced when the new one is whole.
+        model: what `tbc_gpu.tie` gave.
+        name: of the network that was tied.
+        blocks: that it was tied with.
+        where: the pattern that it was tied with.
+        weights: what it was tied with, "nearest" or "random".
+
+    Raises:
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "tied.safetensors"
+        >>> tied = tie(create("resnet18"), blocks=2).model
+        >>> save(file, tied, name="resnet18", blocks=2)
+        >>> torch.equal(load("resnet18", file).layer1[0].conv1.weight, tied.layer1[0].conv1.weight)
+        True
+    """
+    how = {"network": name, "blocks": str(blocks), "where": where, "weights": weights}
+    how["tied-block-conv"] = version("tied-block-conv")
+    with replacing(file) as temporary:
+        try:
+            save_model(model, str(temporary), how)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+
+def load(name: str, file: Path) -> nn.Module:
+    """Build a network with the weights of a file, tied as the file says.
+
+    Args:
+        name: as registered with timm, ours or timm's.
+        file: of safetensors: what `save` wrote, or a state dict of the network as it is.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: if the name is not registered, or the file is not of that network.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> load("resnet18", Path("/no/such/file"))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: ...
+    """
+    network = create(name)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            how = opened.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no file of safetensors: {error}") from None
+    if (of := how.get("network", name)) != name:
+        raise ValueError(f"{file} has the weights of {of}, not of {name}")
+    if "blocks" in how:
+        network = tie(
+            network, blocks=int(how["blocks"]), where=how["where"], weights="random"
+        ).model
+    try:
+        load_model(network, file)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"{file} does not fit {name}: {first[0].strip()}") from None
+    return network
+
+
+def to_onnx(network: nn.Module, file: Path, size: int) -> float:
+    """Write a network as ONNX with a free batch size, and run it in onnxruntime.
+
+    Tied layers are written as group convolutions and block-diagonal linear layers
+    (`tbc_gpu.untie`), which every runtime knows.
+
+    Args:
+        network: of timm.
+        file: to write; one that exists is replaced when the new one is whole.
+        size: height and width of the images in pixels.
+
+    Returns:
+        The largest difference between onnxruntime and PyTorch on random images, in another batch
+        size than was exported, relative to the largest output.
+
+    Raises:
+        ImportError: if onnx, onnxscript or onnxruntime is not installed.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "network.onnx"
+        >>> to_onnx(create("tied_resnet14_s"), file, size=32) < TOLERANCE
+        True
+    """
+    try:
+        import onnx  # noqa: F401 (the exporter needs it)
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name} is not installed: pip install 'tied-block-conv[export]'"
+        ) from None
+    configuration: Any = network.pretrained_cfg
+    channels = configuration["input_size"][0]
+    images = torch.randn(3, channels, size, size)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        right = network.eval()(images)
+        program: Any = torch.onnx.export(
+            untie(network),
+            (images[:2],),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            dynamic_shapes=({0: "batch"},),
+        )
+    with replacing(file) as temporary:
+        program.save(temporary, external_data=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"images": images.numpy()})
+    expected = [right] if isinstance(right, Tensor) else list(right)
+    return max(  # some networks start with outputs that are all zero
+        float((torch.from_numpy(y) - y_right).abs().max()) / (float(y_right.abs().max()) or 1)
+        for y, y_right in zip(outputs, expected, strict=True)
+    )
