@@ -4,7 +4,6 @@ import ast
 import io
 import json
 import math
-import os
 import platform
 from collections import Counter
 from dataclasses import asdict
@@ -18,7 +17,6 @@ import torch
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import tbc_gpu
@@ -26,8 +24,8 @@ import tbc_gpu
 from . import check as checking
 from . import check_modules, count, exporting, tables
 from .bench.cli import bench
-from .files import write_text
 from .paper import TABLES
+from .terminal import plain_table, progress_bar, require_writable, write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,13 +98,13 @@ def check(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
-    _require_writable(json_file, "--json")
+    require_writable(json_file, "--json")
     operators = operator or list(checking.Operator)
     dtypes = dtype or list(checking.DType)
     indices = range(cases) if case is None else [case]
     rows, module_rows = [], []
     names = check_modules.MODULES if modules else ()
-    with _progress() as progress:
+    with progress_bar() as progress:
         total = (len(operators) * len(dtypes) + len(names)) * len(indices)
         task = progress.add_task("", total=total)
         for name in operators:
@@ -152,7 +150,7 @@ def check(
     passed = all(row.passed for row in rows) and all(row.passed for row in module_rows)
     if json_file is not None:
         report = _report(rows, module_rows, passed, seed=seed, case=case)
-        _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
+        write(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if not passed:
         raise typer.Exit(1)
 
@@ -194,9 +192,9 @@ def table(
         raise typer.BadParameter(f"{number} is not 1 to 6, or all.", param_hint="NUMBER")
     suffixes = {".md": Format.markdown, ".json": Format.json, ".csv": Format.csv}
     form = format or suffixes.get(output.suffix if output else "", Format.terminal)
-    _require_writable(output, "--output")
+    require_writable(output, "--output")
     compared = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         for n in progress.track(known[number], description="Building and counting"):
             compared.append(tables.compare(n))
     if form is Format.terminal:
@@ -210,7 +208,7 @@ def table(
         write = tables.as_json if form is Format.json else tables.as_csv
         text = write([c for one in compared for c in one])
     if output:
-        _write(output, text, "--output")
+        write(output, text, "--output")
     else:
         typer.echo(text, nl=False)
 
@@ -236,9 +234,9 @@ def models(
             f"no network is called like {pattern!r}{count.nearest(str(pattern))}",
             param_hint="PATTERN",
         )
-    shown = _plain_table("network", "image", "params (M)", "MACs (G)", "with BN, ReLU, pool")
+    shown = plain_table("network", "image", "params (M)", "MACs (G)", "with BN, ReLU, pool")
     refused: dict[str, str] = {}
-    with _progress() as progress:
+    with progress_bar() as progress:
         for name in progress.track(names, description="Building and counting"):
             network = count.build(name)
             pixels = size or count.input_size(network)
@@ -276,7 +274,7 @@ def summary(
     except Exception as error:  # whatever the network does not bear
         raise typer.BadParameter(_told(error), param_hint="--size") from None
     headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
-    shown = _plain_table(*headers, left=3, total=True)
+    shown = plain_table(*headers, left=3, total=True)
     for layer in layers:
         shown.add_row(
             layer.name,
@@ -338,8 +336,8 @@ def tie(
     lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied network
     has to be trained: most of each weight is lost.
     """
-    _require_writable(out, "--out")
-    _require_writable(json_file, "--json")
+    require_writable(out, "--out")
+    require_writable(json_file, "--json")
     network = _create(name, pretrained)
     try:
         tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
@@ -371,7 +369,7 @@ def tie(
     console.print(_tying_table(counts, pixels), highlight=False)
     console.print(_tied_table(tying.tied, every), highlight=False)
     if reasons:
-        shown = _plain_table("left as they were, because", "layers")
+        shown = plain_table("left as they were, because", "layers")
         for reason, times in reasons.most_common():
             shown.add_row(reason, str(times))
         console.print(shown, highlight=False)
@@ -392,7 +390,7 @@ def tie(
             "tied": [layer._asdict() for layer in tying.tied],
             "left": [layer._asdict() for layer in tying.left],
         }
-        _write(json_file, json.dumps(report, indent=1) + "\n", "--json")
+        write(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if out is not None:
         try:
             how = {"where": where, "weights": weights}
@@ -428,7 +426,7 @@ def export(
     free. Exits with 1 if the outputs differ by more than 1e-4 of the largest. Needs onnx,
     onnxruntime and onnxscript: `pip install 'tied-block-conv[export]'`.
     """
-    _require_writable(file, "OUT.onnx")
+    require_writable(file, "OUT.onnx")
     if weights is None:
         network = _create(name)
     else:
@@ -492,38 +490,6 @@ def _setting(text: str) -> tuple[str, Any]:
         return option, value  # a word
 
 
-def _plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=total)
-    for i, header in enumerate(headers):
-        shown.add_column(header, justify="left" if i < left else "right", overflow="fold")
-    return shown
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-def _write(file: Path, text: str, option: str) -> None:
-    try:
-        write_text(file, text)
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
-
-
-def _require_writable(file: Path | None, option: str) -> None:
-    if file is not None:
-        folder = file.resolve().parent
-        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
-
-
 def _table(rows: list[checking.Row]) -> Table:
     table = Table(
         title="Largest differences, in units of ε · terms summed",
@@ -554,10 +520,9 @@ def _table(rows: list[checking.Row]) -> Table:
 
 
 def _module_table(rows: list[check_modules.ModuleRow]) -> Table:
-    table = _plain_table("module", "cases", "y", "dx", "parameters", "result")
+    table = plain_table("module", "cases", "y", "dx", "parameters", "result")
     table.title = "Modules: largest differences, relative to the largest entry"
     table.caption = f"float64; a row passes if none exceeds {check_modules.MODULE_TOLERANCE:g}."
-    table.title_justify = table.caption_justify = "left"
     for row in rows:
         errors = (f"{error:.1e}" for error in row.errors.values())
         table.add_row(row.module, str(row.cases), *errors, _verdict(row.passed))
@@ -566,7 +531,7 @@ def _module_table(rows: list[check_modules.ModuleRow]) -> Table:
 
 def _tying_table(counts: list[count.Count], size: int) -> Table:
     before, after = counts
-    table = _plain_table(f"at {size}² pixels", "before", "tied", "%")
+    table = plain_table(f"at {size}² pixels", "before", "tied", "%")
     for what, unit, b, a in (
         ("parameters (M)", 1e6, before.parameters, after.parameters),
         ("MACs (G)", 1e9, before.macs, after.macs),
@@ -576,7 +541,7 @@ def _tying_table(counts: list[count.Count], size: int) -> Table:
 
 
 def _tied_table(layers: list[tbc_gpu.TiedLayer], every: bool) -> Table:
-    table = _plain_table("tied layer", "op", "params", "tied", "lost", left=2)
+    table = plain_table("tied layer", "op", "params", "tied", "lost", left=2)
     largest = sorted(layers, key=lambda layer: layer.parameters_before, reverse=True)
     shown = layers if every else [layer for layer in layers if layer in largest[:_SHOWN]]
     for layer in shown:

@@ -11,7 +11,7 @@ import timm
 import torch
 from typer.testing import CliRunner
 
-from tbc_gpu.dispatch import AlgorithmName, Condition, Kind, Rule, read_table, table_file
+from tbc_gpu.dispatch import AlgorithmName, Condition, Kind, Rule, Table, read_table, table_file
 from tbc_models.bench import blocks, layers, plots, reference, timing, tune
 from tbc_models.cli import app
 
@@ -136,7 +136,9 @@ def test_networks_times_both_modes(tmp_path: Path) -> None:
     stored = 4 * sum(p.numel() for p in timm.create_model("resnet18").parameters()) / 1e6
     assert rows[1]["peak_mb"] >= stored
     assert rows[3]["peak_mb"] >= 2 * stored
-    plt.close(plots.networks({"rows": rows}).figure)  # type: ignore[arg-type]
+    for axes in (plots.networks({"rows": rows}), *plots.parts({"rows": rows})):
+        plt.close(axes.figure)  # type: ignore[arg-type]
+    assert all(row["parts"]["convolution"] > 0 for row in rows)
 
 
 def test_reference_compares_peers_that_agree(
@@ -181,7 +183,7 @@ def test_learned_rules_would_rather_not_lose_to_the_fold() -> None:
 def test_a_table_survives_writing_and_reading() -> None:
     kind = Kind("float32", "channels_last", "larger", True, False)
     conditions = (Condition("blocks", True, 2), Condition("batch", False, 8))
-    table = {kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}
+    table: Table = {kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}
     assert read_table(tune.as_json(table, {"measured": True})) == table
     assert len(tune.complete(table, "cuda")) == 32
     assert tune.complete(table, "cuda")[kind] == table[kind]

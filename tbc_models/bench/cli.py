@@ -12,14 +12,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import typer
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tbc_gpu.dispatch import table_file
 from tbc_models.count import build
 from tbc_models.files import write_text
+from tbc_models.terminal import plain_table, progress_bar, require_writable
 
 from . import blocks as by_blocks
 from . import layers as by_layer
@@ -197,6 +196,7 @@ def networks(
         len(settings) * len(chosen),
     )
     console.print(_networks(measured))
+    console.print(_parts([speed for speed in measured if speed.parts]))
     _finish(json_file, device, [speed.record() for speed in measured])
 
 
@@ -239,7 +239,7 @@ def tune(
     new one from the next start on. About eight minutes on two cores.
     """
     table = out or table_file(device)
-    _require_writable(table, "--out")
+    require_writable(table, "--out")
     _start(device, threads, json_file)
     usual = [1, 8] if device == "cpu" else [32, 256]
     cases = [
@@ -267,23 +267,22 @@ def tune(
 
 
 def _layers(rows: Sequence[by_layer.Row]) -> Table:
-    candidates = {"chosen": by_layer.CHOSEN, "fold": "fold", "fold_cl": "fold_channels_last"}
+    candidates = {"chosen": by_layer.CHOSEN, "fold": "fold", "foldCL": "fold_channels_last"}
     candidates |= {name: name for name in ("dilated", "conv3d", "gemm", "grouped", "SC")}
-    shown = _table("layout", "kernel", "computed", *candidates, left=3)
+    shown = plain_table("layer", "", *candidates, left=2)
     shown.title = "Time ÷ the authors' fold of a contiguous input, geometric means"
     for (layout, kernel, stride, training), same in by_layer.classes(rows).items():
         means = (by_layer.mean_ratio(same, name) for name in candidates.values())
         shown.add_row(
-            "NHWC" if layout == "channels_last" else "NCHW",
-            f"{kernel}x{kernel} s{stride}",
-            "both ways" if training else "forward",
+            f"{'NHWC' if layout == 'channels_last' else 'NCHW'} {kernel}x{kernel} s{stride}",
+            "both" if training else "forward",
             *("" if mean is None else f"{mean:.2f}" for mean in means),
         )
     return shown
 
 
 def _every_layer(rows: Sequence[by_layer.Row]) -> Table:
-    shown = _table("layer", "B", "N", "dtype", "computed", "authors", "chosen", "best", left=1)
+    shown = plain_table("layer", "B", "N", "dtype", "computed", "authors", "chosen", "best", left=1)
     for row in rows:
         c = row.case
         shown.add_row(
@@ -298,7 +297,7 @@ def _every_layer(rows: Sequence[by_layer.Row]) -> Table:
 
 
 def _blocks(measured: Sequence[by_blocks.Series]) -> Table:
-    shown = _table("", "layout", "dtype", "N", *(f"B = {B}" for B in by_blocks.BLOCKS), left=3)
+    shown = plain_table("", "layout", "dtype", "N", *(f"B = {B}" for B in by_blocks.BLOCKS), left=3)
     shown.title = "Milliseconds at fixed MACs, and their ratio to those at B = 1"
     for series in measured:
         cells = (f"{t.median:.1f}\n{series.ratio(B):.2f}" for B, t in series.times.items())
@@ -308,7 +307,7 @@ def _blocks(measured: Sequence[by_blocks.Series]) -> Table:
 
 
 def _networks(measured: Sequence[by_network.Speed]) -> Table:
-    shown = _table("network", "mode", "images/s", "ms a batch", "ratio", "peak MB", left=2)
+    shown = plain_table("network", "mode", "images/s", "ms a batch", "ratio", "peak MB", left=2)
     for speed in measured:
         low, high = f"{speed.time.low:.0f}", f"{speed.time.high:.0f}"
         mode = f"{speed.mode}{', compiled' if speed.compiled else ''}"
@@ -323,8 +322,18 @@ def _networks(measured: Sequence[by_network.Speed]) -> Table:
     return shown
 
 
+def _parts(measured: Sequence[by_network.Speed]) -> Table:
+    kinds = [*by_network.KINDS, by_network.OTHER]
+    shown = plain_table("network", "mode", *kinds, left=2)
+    shown.title = "Where the milliseconds of a batch go, as a profiler sees them"
+    for speed in measured:
+        spent = (f"{speed.parts[kind]:.0f}" for kind in kinds)
+        shown.add_row(speed.network, speed.mode.removesuffix(" step"), *spent)
+    return shown
+
+
 def _reference(measured: Sequence[by_reference.Row]) -> Table:
-    shown = _table("input", "B", "computed", "by", "ms", "ratio", "extra MB")
+    shown = plain_table("input", "B", "computed", "by", "ms", "ratio", "extra MB")
     shown.title = "Against PyTorch, one thread, float32, 3x3"
     for row in measured:
         for name, time in row.times.items():
@@ -336,18 +345,11 @@ def _reference(measured: Sequence[by_reference.Row]) -> Table:
     return shown
 
 
-def _table(*headers: str, left: int = 1) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
-    for i, header in enumerate(headers):
-        shown.add_column(header, justify="left" if i < left else "right")
-    return shown
-
-
 def _start(device: str, threads: int | None, json_file: Path | None) -> None:
     """Refuse what cannot be done, and prepare the process."""
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
-    _require_writable(json_file, "--json")
+    require_writable(json_file, "--json")
     if device == "cpu":
         _keep_freed_memory()
     if threads:
@@ -365,16 +367,8 @@ def _keep_freed_memory() -> None:
 
 
 def _tracked(measured: Iterable[T], total: int) -> list[T]:
-    bar = Progress(
-        TextColumn("Measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        return list(bar.track(measured, total=total))
+    with progress_bar() as bar:
+        return list(bar.track(measured, total=total, description="Measuring"))
 
 
 def _words(given: Sequence[StrEnum] | None, usual: Sequence[StrEnum]) -> tuple[str, ...]:
@@ -383,11 +377,6 @@ def _words(given: Sequence[StrEnum] | None, usual: Sequence[StrEnum]) -> tuple[s
 
 def _command() -> str:
     return shlex.join(["tbc", *sys.argv[1:]])
-
-
-def _require_writable(file: Path | None, option: str) -> None:
-    if file is not None and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
-        raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
 
 
 def _finish(file: Path | None, device: str, rows: list[dict[str, Any]], **about: Any) -> None:

@@ -9,10 +9,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.profiler import ProfilerActivity, profile
 
 from .layers import DTYPES
 from .timing import Time, interleaved
 
+# Words in the names of operations and kernels; the first kind that has one takes it.
+KINDS = {
+    "convolution": ("conv", "gemm", "addmm", "aten::mm"),
+    "normalisation": ("batch_norm", "bn_"),
+    "activation": ("relu", "clamp", "threshold"),
+    "addition": ("add", "sum"),
+    "copy": ("copy", "cat", "fill", "zero"),
+}
+OTHER = "other"
 NETWORKS = ("resnet50", "tied_resnet50_s", "tied_resnet50")
 
 
@@ -30,6 +40,7 @@ class Speed:
         time: of one batch.
         ratio: time over that of the first network of the same run.
         peak_mb: memory at most, in megabytes: weights, activations, gradients; None if not known.
+        parts: milliseconds of a batch by kind of operation, as a profiler sees them; eager only.
     """
 
     network: str
@@ -41,6 +52,7 @@ class Speed:
     time: Time
     ratio: float
     peak_mb: float | None
+    parts: dict[str, float]
 
     @property
     def images_per_second(self) -> float:
@@ -118,7 +130,23 @@ def measure(
     for name, time in times.items():
         mode = "training step" if training else "inference"
         ratio = time.median / times[names[0]].median
-        yield Speed(name, mode, compiled, dtype, batch, size, time, ratio, peaks[name])
+        parts = {} if compiled else _parts(functions[name], device)
+        yield Speed(name, mode, compiled, dtype, batch, size, time, ratio, peaks[name], parts)
+
+
+def _parts(function: Callable[[], object], device: str, calls: int = 3) -> dict[str, float]:
+    """Where the milliseconds of one call go."""
+    cuda = device == "cuda"
+    activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    with profile(activities=[activity]) as profiler:
+        for _ in range(calls):
+            function()
+    parts = dict.fromkeys([*KINDS, OTHER], 0.0)
+    for event in profiler.key_averages():
+        spent = event.self_device_time_total if cuda else event.self_cpu_time_total
+        kinds = (kind for kind, words in KINDS.items() if any(w in event.key for w in words))
+        parts[next(kinds, OTHER)] += spent / calls / 1e3
+    return {kind: round(spent, 2) for kind, spent in parts.items()}
 
 
 def _peak(

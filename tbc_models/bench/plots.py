@@ -194,6 +194,41 @@ def networks(report: dict[str, Any]) -> Axes:
     return axes
 
 
+def parts(report: dict[str, Any]) -> list[Axes]:
+    """Draw where the milliseconds of each network go, inference and training apart.
+
+    Args:
+        report: what `tbc bench networks` wrote.
+
+    Returns:
+        The axes of each mode.
+
+    Example:
+        >>> row = {"network": "resnet50", "mode": "inference", "parts": {"convolution": 9.0}}
+        >>> [axes.get_title() for axes in parts({"rows": [row]})]
+        ['inference']
+    """
+    rows = [row for row in report["rows"] if row["parts"]]
+    modes = list(dict.fromkeys(row["mode"] for row in rows))
+    names = len({row["network"] for row in rows})
+    figure, panels = plt.subplots(
+        *(1, len(modes)), figsize=(10, 1.2 + 0.45 * names), squeeze=False, layout="constrained"
+    )
+    colours = (BLUE, ORANGE, GREEN, RED, "#CC79A7", GREY)
+    for axes, mode in zip(panels[0], modes, strict=True):
+        for row in (row for row in rows if row["mode"] == mode):
+            left = 0.0
+            for (kind, spent), colour in zip(row["parts"].items(), colours, strict=False):
+                axes.barh(row["network"], spent, left=left, color=colour, label=kind)
+                left += spent
+        axes.invert_yaxis()
+        axes.set(title=mode, xlabel="milliseconds of a batch")
+        axes.spines[["top", "right"]].set_visible(False)
+    shown = dict(zip(*panels[0][0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=6, frameon=False)
+    return list(panels[0])
+
+
 def reference(report: dict[str, Any]) -> Axes:
     """Draw the reference's time over PyTorch's.
 

@@ -1,0 +1,55 @@
+"""What the commands share: tables, bars and files that their options name."""
+
+import os
+from pathlib import Path
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .files import write_text
+
+
+def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
+    """Make a table without lines between its rows."""
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_footer=total,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for i, header in enumerate(headers):
+        shown.add_column(header, justify="left" if i < left else "right", overflow="fold")
+    return shown
+
+
+def progress_bar() -> Progress:
+    """Make a progress bar on stderr, which leaves no trace."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def require_writable(file: Path | None, option: str) -> None:
+    """Refuse, before any work, a file that cannot be written."""
+    if file is not None:
+        folder = file.resolve().parent
+        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
+
+
+def write(file: Path, text: str, option: str) -> None:
+    """Write a file that an option names, or say that it cannot be."""
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
