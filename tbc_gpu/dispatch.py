@@ -69,14 +69,17 @@ def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int
     table = _TABLES.get(input.device.type)
     if table is None or blocks == 1 or groups > 1 or torch.compiler.is_exporting():
         return "grouped"
-    pointwise = weight.shape[2] == weight.shape[3] == 1
-    kind = Kind(
-        dtype="bfloat16" if _dtype(input).itemsize == 2 else "float32",
-        layout="channels_last" if is_channels_last(input) else "contiguous",
-        kernel="1x1" if pointwise else "larger",
-        strided=stride != (1, 1),
-        training=torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad),
-    )
+    rules = table[
+        Kind(
+            "bfloat16" if _dtype(input).itemsize == 2 else "float32",
+            "channels_last" if is_channels_last(input) else "contiguous",
+            "1x1" if weight.shape[2] == weight.shape[3] == 1 else "larger",
+            stride != (1, 1),
+            torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad),
+        )
+    ]
+    if len(rules) == 1:
+        return rules[0].algorithm
     sizes = {
         "blocks": blocks,
         "thin": weight.shape[1],
@@ -84,7 +87,7 @@ def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int
         "pixels": input.shape[2] * input.shape[3],
         "batch": input.shape[0],
     }
-    return first(table[kind], sizes)
+    return first(rules, sizes)
 
 
 def first(rules: tuple[Rule, ...], sizes: dict[str, int]) -> str:

@@ -351,3 +351,37 @@ def test_without_a_table_filters_are_repeated() -> None:
     assert dispatch.choose(x, w, (1, 1), 2, 2) == "grouped"  # TGC
     assert dispatch.choose(x.to("meta"), w.to("meta"), (1, 1), 1, 4) == "grouped"
     assert dispatch.choose(x, torch.zeros(8, 8, 3, 3), (1, 1), 1, 1) == "grouped"  # SC
+
+
+LAYERS = {
+    "TBC": (lambda: TiedBlockConv2d(4, 8, 2, stride=2, blocks=2), (2, 4, 4, 4)),
+    "TGC": (lambda: TiedBlockConv2d(8, 8, 1, groups=2, blocks=2), (2, 8, 2, 3)),
+    "circular": (
+        lambda: TiedBlockConv2d(4, 4, 3, padding=1, padding_mode="circular", blocks=2),
+        (2, 4, 3, 3),
+    ),
+    "TFC": (lambda: TiedBlockLinear(6, 4, blocks=2), (3, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_modules_differentiate_vectorise_and_take_nothing(kind: str) -> None:
+    make, shape = LAYERS[kind]
+    torch.manual_seed(0)
+    layer: nn.Module = make().double()
+    names = [name for name, _ in layer.named_parameters()]
+    values = tuple(p.detach().requires_grad_() for p in layer.parameters())
+
+    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        y: Tensor = torch.func.functional_call(layer, named, (x,))
+        return y
+
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(call, (x, *values), check_forward_ad=True)
+    assert gradgradcheck(call, (x, *values))
+    ensemble = [torch.stack([v.detach(), 2 * v.detach()]) for v in values]
+    both = torch.func.vmap(call, in_dims=(None, *(0 for _ in ensemble)))(x, *ensemble)
+    close(both[0], layer(x))
+    close(both[1], call(x, *(2 * v for v in values)))
+    assert layer(x[:0]).shape == (0, *layer(x).shape[1:])

@@ -22,7 +22,7 @@ from .layers import Case, Row, algorithms, grid
 
 # What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
 # in how many cases; and how many rules a class may have.
-ENOUGH, WORTH, FEWEST, MOST = 0.004, 0.05, 3, 4
+ENOUGH, WORTH, FEWEST, MOST = 0.006, 0.05, 3, 4
 # Of equals the one that comes first here is taken: the less it does, the better.
 SIMPLEST = ("fold", "dilated", "grouped", "conv3d", "fold_channels_last", "gemm")
 # The 3x3 layers of the tied networks: width of one split and size of its input, and its strides.
@@ -198,7 +198,7 @@ def _sizes(case: Case) -> dict[str, int]:
 
 
 def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
-    """Take out, rule by rule, the cases that gain most by another algorithm than the rest."""
+    """Put rules before the algorithm that is best on the whole, as long as one is worth it."""
     names = [name for name in SIMPLEST if name in timed[0].times]
     regrets = np.array([[case.regret(name) for name in names] for case in timed])
     bounds = [
@@ -208,25 +208,23 @@ def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
         for above in (False, True)
     ]
     holds = np.array([[(c.sizes[b.size] > b.limit) == b.above for c in timed] for b in bounds])
-    left = np.ones(len(timed), bool)
-    rules: list[Rule] = []
+    both = holds[:, None] & holds[None]  # (bound, bound, case)
+    covered = both.sum(axis=-1)
+    chosen = np.full(len(timed), _simplest(regrets.mean(axis=0)))
+    rules = [Rule((), names[chosen[0]])]
     while True:
-        rest = _simplest(regrets[left].mean(axis=0))
-        gains = regrets[:, [rest]] - regrets  # (case, algorithm)
-        both = holds[:, None] & holds[None] & left  # (bound, bound, case)
-        total = both @ gains
-        covered = both.sum(axis=-1)
+        saved = regrets[range(len(timed)), chosen][:, None] - regrets  # (case, algorithm)
+        total = both @ saved
         total[(covered < FEWEST) | (total.max(axis=-1) < WORTH * covered)] = 0
         first, second, algorithm = np.unravel_index(total.argmax(), total.shape)
-        gain = total[first, second, algorithm]
-        if len(rules) == MOST or gain < ENOUGH * len(timed):
-            return (*rules, Rule((), names[rest]))
+        if len(rules) > MOST or total[first, second, algorithm] < ENOUGH * len(timed):
+            return tuple(rules)
         for one in (first, second):  # a bound that changes nothing is left out
-            if both[one, one].sum() == both[first, second].sum():
+            if covered[one, one] == covered[first, second]:
                 first = second = one
         conditions = dict.fromkeys((bounds[first], bounds[second]))
-        rules.append(Rule(tuple(conditions), names[algorithm]))
-        left &= ~both[first, second]
+        rules.insert(0, Rule(tuple(conditions), names[algorithm]))
+        chosen[both[first, second]] = algorithm
 
 
 def _simplest(regrets: Floats) -> int:
