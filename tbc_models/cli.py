@@ -25,7 +25,7 @@ from . import check as checking
 from . import check_modules, count, exporting, tables
 from .bench.cli import bench
 from .paper import TABLES
-from .terminal import plain_table, progress_bar, require_writable, write
+from .terminal import plain_table, progress_bar, require_writable, write_named
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -150,7 +150,7 @@ def check(
     passed = all(row.passed for row in rows) and all(row.passed for row in module_rows)
     if json_file is not None:
         report = _report(rows, module_rows, passed, seed=seed, case=case)
-        write(json_file, json.dumps(report, indent=1) + "\n", "--json")
+        write_named(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if not passed:
         raise typer.Exit(1)
 
@@ -208,7 +208,7 @@ def table(
         write = tables.as_json if form is Format.json else tables.as_csv
         text = write([c for one in compared for c in one])
     if output:
-        write(output, text, "--output")
+        write_named(output, text, "--output")
     else:
         typer.echo(text, nl=False)
 
@@ -390,7 +390,7 @@ def tie(
             "tied": [layer._asdict() for layer in tying.tied],
             "left": [layer._asdict() for layer in tying.left],
         }
-        write(json_file, json.dumps(report, indent=1) + "\n", "--json")
+        write_named(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if out is not None:
         try:
             how = {"where": where, "weights": weights}

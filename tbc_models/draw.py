@@ -120,7 +120,7 @@ def memory(
             called `read`.
 
     Example:
-        >>> memory(channels_last=True, blocks=2).get_title()
+        >>> memory(channels_last=True, blocks=2).get_title("left")
         'channels-last (NHWC)'
     """
     for name, count in (("blocks", blocks), ("thin", thin), ("width", width)):

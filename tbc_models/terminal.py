@@ -47,7 +47,7 @@ def require_writable(file: Path | None, option: str) -> None:
             raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
 
 
-def write(file: Path, text: str, option: str) -> None:
+def write_named(file: Path, text: str, option: str) -> None:
     """Write a file that an option names, or say that it cannot be."""
     try:
         write_text(file, text)

@@ -73,7 +73,8 @@ def test_pointwise_kernels_equal_the_reference(
     rng = np.random.default_rng(0)
     shapes = ((2, 4 * blocks, 6, 7), (5, 4, 1, 1), (5,))
     options = {"stride": stride, "padding": (0, 0), "dilation": (1, 1)}
-    case = Conv(*(rng.standard_normal(s) for s in shapes), 1, blocks, options)
+    x, w, b = (rng.standard_normal(shape) for shape in shapes)
+    case = Conv(x, w, b, 1, blocks, options)
     compare(name, case, layout, device, bias=True)
 
 
@@ -141,7 +142,12 @@ def test_a_fold_of_a_channels_last_image_copies_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conv2d, seen = F.conv2d, []
-    monkeypatch.setattr(F, "conv2d", lambda x, *a: seen.append(x.data_ptr()) or conv2d(x, *a))
+
+    def watch(x: Tensor, *rest: Any) -> Tensor:
+        seen.append(x.data_ptr())
+        return conv2d(x, *rest)
+
+    monkeypatch.setattr(F, "conv2d", watch)
     x = torch.randn(2, 32, 6, 6).contiguous(memory_format=torch.channels_last)
     ALGORITHMS[name](x, torch.randn(8, 8, 3, 3), None, Geometry((1, 1), (0, 0), (1, 1), 1, 4))
     assert seen != [x.data_ptr()]
@@ -193,7 +199,7 @@ def test_vmap_over_each_argument_equals_a_loop(name: Any, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", [*NAMES, None])
 def test_compiles_to_one_graph(name: Any, layout: str) -> None:
-    torch.compiler.reset()  # or the variants of this test count as recompilations of one
+    torch.compiler.reset()  # type: ignore[no-untyped-call] # the variants count as recompilations
     kernel = 1 if name == "gemm" else 2
     compiled = torch.compile(conv(name, kernel), fullgraph=True, backend="aot_eager")
     arguments = small(layout, kernel=kernel, grad=True)
@@ -220,7 +226,7 @@ def test_compiles_for_any_batch_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_inductor_gives_the_same(name: Any) -> None:
-    torch.compiler.reset()
+    torch.compiler.reset()  # type: ignore[no-untyped-call]
     kernel = 1 if name == "gemm" else 2
     compiled = torch.compile(conv(name, kernel), fullgraph=True)
     for layout in LAYOUTS:
@@ -256,7 +262,8 @@ def test_empty_batches_and_meta_tensors(name: Any, layout: str) -> None:
     y.sum().backward()
     assert x.grad is not None
     assert w.grad is not None
-    assert (x.grad.shape, w.grad.abs().sum()) == (x.shape, 0)
+    assert x.grad.shape == x.shape
+    assert not w.grad.any()
     on_meta = x.detach().to("meta"), w.detach().to("meta")
     assert tied_block_conv2d(*on_meta, blocks=2, algorithm=name).shape == (0, 8, 4, 4)
 
@@ -353,7 +360,7 @@ def test_without_a_table_filters_are_repeated() -> None:
     assert dispatch.choose(x, torch.zeros(8, 8, 3, 3), (1, 1), 1, 1) == "grouped"  # SC
 
 
-LAYERS = {
+LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "TBC": (lambda: TiedBlockConv2d(4, 8, 2, stride=2, blocks=2), (2, 4, 4, 4)),
     "TGC": (lambda: TiedBlockConv2d(8, 8, 1, groups=2, blocks=2), (2, 8, 2, 3)),
     "circular": (

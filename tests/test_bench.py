@@ -43,7 +43,7 @@ def time(milliseconds: float) -> timing.Time:
 def test_candidates_take_turns_and_nobody_starts_cold() -> None:
     calls: list[str] = []
     functions = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = timing.interleaved(functions, seconds=1)  # type: ignore[arg-type]
+    times = timing.interleaved(functions, seconds=1)
     assert set(times) == {"a", "b"}
     assert calls.count("a") == calls.count("b")
     turns = 1 + sum(x != y for x, y in pairwise(calls))
