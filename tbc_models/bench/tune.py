@@ -1,8 +1,8 @@
 """Learn the tables of `tbc_gpu.dispatch` from measured times.
 
 For every class of cases (dtype, layout, kernel, stride, gradients) one algorithm is taken that does
-best on the whole. Then rules are put before it, one by one: the bounds on one or two sizes within
-which another algorithm saves the most, as long as that is worth a line. What is minimised is the
+best on the whole. Then rules are put before it, one by one: the bounds on a few sizes within which
+another algorithm saves the most, as long as that is worth a line. What is minimised is the
 regret of a choice, the logarithm of its time over the best algorithm's. A regret above 15 % counts
 more, and to lose to the authors' fold of a contiguous input counts most.
 """
@@ -10,7 +10,7 @@ more, and to lose to the authors' fold of a contiguous input counts most.
 import json
 import math
 from collections.abc import Iterable
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class Timed(NamedTuple):
         weighed = regret + 5 * max(0.0, regret - math.log(1.15))
         if "fold" in self.times:  # what people have: to be slower than that is worst
             behind = math.log(self.times[algorithm] / self.times["fold"])
-            weighed += 30 * max(0.0, behind - math.log(1.05))
+            weighed += 1000 * max(0.0, behind - math.log(1.05))
         return weighed
 
 
@@ -201,30 +201,40 @@ def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
     """Put rules before the algorithm that is best on the whole, as long as one is worth it."""
     names = [name for name in SIMPLEST if name in timed[0].times]
     regrets = np.array([[case.regret(name) for name in names] for case in timed])
-    bounds = [
+    bounds = _bounds(timed)
+    covers = np.array([[_holds(bound, case) for case in timed] for bound in bounds])
+    covered = covers.sum(axis=1)
+    chosen = np.full(len(timed), _simplest(regrets.mean(axis=0)))
+    rules = [Rule((), names[chosen[0]])]
+    while len(rules) <= MOST:
+        saved = covers @ (regrets[range(len(timed)), chosen][:, None] - regrets)
+        saved[(covered < FEWEST) | (saved.max(axis=1) < WORTH * covered)] = 0
+        bound, algorithm = np.unravel_index(saved.argmax(), saved.shape)
+        if saved[bound, algorithm] < ENOUGH * len(timed):
+            break
+        rules.insert(0, Rule(bounds[bound], names[algorithm]))
+        chosen[covers[bound]] = algorithm
+    return tuple(rules)
+
+
+def _bounds(timed: list[Timed]) -> list[tuple[Condition, ...]]:
+    """Every bound on one size, on two, and on two and the batch; the fewest first."""
+    one = [
         Condition(size, above, limit)
         for size in timed[0].sizes
         for limit in sorted({case.sizes[size] for case in timed})[:-1]
         for above in (False, True)
     ]
-    holds = np.array([[(c.sizes[b.size] > b.limit) == b.above for c in timed] for b in bounds])
-    both = holds[:, None] & holds[None]  # (bound, bound, case)
-    covered = both.sum(axis=-1)
-    chosen = np.full(len(timed), _simplest(regrets.mean(axis=0)))
-    rules = [Rule((), names[chosen[0]])]
-    while True:
-        saved = regrets[range(len(timed)), chosen][:, None] - regrets  # (case, algorithm)
-        total = both @ saved
-        total[(covered < FEWEST) | (total.max(axis=-1) < WORTH * covered)] = 0
-        first, second, algorithm = np.unravel_index(total.argmax(), total.shape)
-        if len(rules) > MOST or total[first, second, algorithm] < ENOUGH * len(timed):
-            return tuple(rules)
-        for one in (first, second):  # a bound that changes nothing is left out
-            if covered[one, one] == covered[first, second]:
-                first = second = one
-        conditions = dict.fromkeys((bounds[first], bounds[second]))
-        rules.insert(0, Rule(tuple(conditions), names[algorithm]))
-        chosen[both[first, second]] = algorithm
+    two = [(a, b) for a, b in combinations(one, 2) if (a.size, a.above) != (b.size, b.above)]
+    batch = [condition for condition in one if condition.size == "batch"]
+    three = [
+        (*pair, c) for pair in two for c in batch if "batch" not in (pair[0].size, pair[1].size)
+    ]
+    return [*((condition,) for condition in one), *two, *three]
+
+
+def _holds(bound: tuple[Condition, ...], case: Timed) -> bool:
+    return all((case.sizes[c.size] > c.limit) == c.above for c in bound)
 
 
 def _simplest(regrets: Floats) -> int:
