@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
 
@@ -83,16 +84,19 @@ def measure(
     """
     generator = torch.Generator(device).manual_seed(0)
     of: dict[str, Any] = {"generator": generator, "device": device, "dtype": DTYPES[dtype]}
-    x = torch.randn(batch, CHANNELS, SIZE, SIZE, **of).contiguous(memory_format=LAYOUTS[layout])
     padding = kernel_size // 2
 
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, **of).contiguous(memory_format=LAYOUTS[layout])
+
+    x = normal(batch, CHANNELS, SIZE, SIZE)
+
     def tied(blocks: int) -> Callable[[], object]:
-        w = torch.randn(FILTERS, CHANNELS // blocks, kernel_size, kernel_size, **of)
+        w = normal(FILTERS, CHANNELS // blocks, kernel_size, kernel_size)
         return lambda: tied_block_conv2d(x, w, None, 1, padding, blocks=blocks)
 
     def group(groups: int) -> Callable[[], object]:
-        shape = (FILTERS * groups, CHANNELS // groups, kernel_size, kernel_size)
-        w = torch.randn(shape, **of).contiguous(memory_format=LAYOUTS[layout])
+        w = normal(FILTERS * groups, CHANNELS // groups, kernel_size, kernel_size)
         return lambda: F.conv2d(x, w, None, 1, padding, groups=groups)
 
     candidates = {f"{TBC} {B}": tied(B) for B in blocks} | {f"{GC} {B}": group(B) for B in blocks}
