@@ -352,6 +352,7 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
     require_writable(json_file, "--json")
     if device == "cpu":
         _keep_freed_memory()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     if threads:
         torch.set_num_threads(threads)
     about = machine(device)
