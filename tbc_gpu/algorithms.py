@@ -121,19 +121,18 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> 
 
 
 def gemm(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
-    """Multiply matrices, which is all that a 1x1 kernel does; for one group, without padding.
+    """Multiply matrices, all that a 1x1 kernel does; stride 1, one group, no padding.
 
-    Free for both layouts at stride 1: a contiguous block is a matrix (c, H·W), a channels-last
-    image one of H·W·B rows of c.
+    Free for both layouts: a contiguous block is a matrix (c, H·W), a channels-last image one of
+    H·W·B rows of c.
     """
-    pixels = input[:, :, :: at.stride[0], :: at.stride[1]]
     matrix = weight.flatten(1)
     if is_channels_last(input):
-        return _nchw(F.linear(_by_block(pixels, at.blocks), matrix, bias).flatten(3))
-    y = matrix @ pixels.unflatten(1, (at.blocks, -1)).flatten(3)
+        return _nchw(F.linear(_by_block(input, at.blocks), matrix, bias).flatten(3))
+    y = matrix @ input.unflatten(1, (at.blocks, -1)).flatten(3)
     if bias is not None:
-        y = y + bias[:, None]
-    return y.flatten(1, 2).unflatten(2, pixels.shape[2:])  # type: ignore[no-any-return]
+        y = y + bias[:, None].to(y.dtype)  # which autocast lowers in the product alone
+    return y.flatten(1, 2).unflatten(2, input.shape[2:])  # type: ignore[no-any-return]
 
 
 def grouped(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
@@ -166,6 +165,11 @@ def is_channels_last(images: Tensor) -> bool:
     True for slices of channels-last images too, of which `Tensor.is_contiguous` says no.
     """
     return images.stride(1) == 1 and images.stride(3) >= images.shape[1]
+
+
+def as_channels_last(images: Tensor) -> Tensor:
+    """Store (N, C, H, W) channels-last; not by `memory_format`, of which vmap knows nothing."""
+    return _nchw(_nhwc(images).contiguous())
 
 
 def _nhwc(images: Tensor) -> Tensor:

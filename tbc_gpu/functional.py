@@ -44,7 +44,8 @@ def tied_block_conv2d(
         groups: G, the number of groups, which share nothing.
         blocks: B, the number of blocks in each group, which share one set of filters.
         algorithm: one of `tbc_gpu.algorithms` by name, to compare or to teach; all give the same
-            output. Left out, the fastest one for the case is taken from a measured table.
+            output. Left out, a measured table says which is fastest for the case; with more than
+            one group it is "grouped".
 
     Returns:
         The output, (N, C_out, H_o, W_o) or (C_out, H_o, W_o); block b of group g fills channels
@@ -67,7 +68,7 @@ def tied_block_conv2d(
     groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
     check_conv_shapes(input, weight, bias, padding, dilation, groups, blocks)
     if algorithm is not None:
-        _check_algorithm(algorithm, weight, padding, groups)
+        _check_algorithm(algorithm, weight, groups)
     images = input if input.ndim == 4 else input.unsqueeze(0)
     y = _convolve(images, weight, bias, stride, padding, dilation, groups, blocks, algorithm)
     return y if input.ndim == 4 else y.squeeze(0)
@@ -93,7 +94,9 @@ def _convolve(
         images, left, top = F.pad(images, [left, right, top, bottom]), 0, 0
     if algorithm is None:
         algorithm = choose(images, weight, stride, groups, blocks)
-    if k_h == k_w == 1 and (top, left) == (0, 0) and algorithm != "grouped":
+    if k_h == k_w == 1 and algorithm != "grouped":
+        if (top, left) != (0, 0):
+            images, left, top = F.pad(images, [left, left, top, top]), 0, 0
         # A kernel of one tap needs no other pixels than these: a fourth of them at stride 2.
         images, stride = images[:, :, :: stride[0], :: stride[1]], (1, 1)
     at = Geometry(stride, (top, left), dilation, groups, blocks)
@@ -105,10 +108,7 @@ def _convolve(
         y = _swap(y, blocks, groups)
     if channels_last == is_channels_last(y):
         return y
-    # Not by `memory_format`, of which vmap knows nothing.
-    return (
-        y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if channels_last else y.contiguous()
-    )
+    return as_channels_last(y) if channels_last else y.contiguous()
 
 
 def _swap(images: Tensor, outer: int, inner: int) -> Tensor:
@@ -117,16 +117,13 @@ def _swap(images: Tensor, outer: int, inner: int) -> Tensor:
     return swapped
 
 
-def _check_algorithm(algorithm: str, weight: Tensor, padding: Pair | str, groups: int) -> None:
+def _check_algorithm(algorithm: str, weight: Tensor, groups: int) -> None:
     if algorithm not in ALGORITHMS:
         raise ValueError(f"`algorithm` (={algorithm!r}) must be one of {tuple(ALGORITHMS)}")
-    if algorithm != "gemm":
-        return
-    plain = padding in ((0, 0), "same", "valid")
-    if tuple(weight.shape[2:]) != (1, 1) or not plain or groups > 1:
+    if algorithm == "gemm" and (tuple(weight.shape[2:]) != (1, 1) or groups > 1):
         raise ValueError(
-            f"`algorithm` 'gemm' needs a 1x1 kernel, no padding and one group, not `weight` "
-            f"{tuple(weight.shape)}, `padding` {padding} and `groups` {groups}"
+            f"`algorithm` 'gemm' needs a 1x1 kernel and one group, not `weight` "
+            f"{tuple(weight.shape)} and `groups` {groups}"
         )
 
 

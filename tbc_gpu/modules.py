@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor, nn
 
+from .algorithms import as_channels_last, is_channels_last
 from .checks import Pair, as_int, as_pair, check_divisible, check_padding, check_tensors, sides_of
 from .functional import tied_block_conv2d, tied_block_linear
 
@@ -112,9 +113,8 @@ class TiedBlockConv2d(nn.Module):
                 f"or ({self.in_channels}, H, W) without a batch"
             )
         zeros = self.padding_mode == "zeros"
-        sides = list(sides_of(self.padding, self.kernel_size, self.dilation))
         return tied_block_conv2d(
-            input if zeros else F.pad(input, sides, mode=self.padding_mode),
+            input if zeros else self._pad(input),
             self.weight,
             self.bias,
             self.stride,
@@ -123,6 +123,12 @@ class TiedBlockConv2d(nn.Module):
             self.groups,
             blocks=self.blocks,
         )
+
+    def _pad(self, input: Tensor) -> Tensor:
+        sides = list(sides_of(self.padding, self.kernel_size, self.dilation))
+        padded = F.pad(input, sides, mode=self.padding_mode)
+        # "circular" gives a contiguous image whatever it got.
+        return as_channels_last(padded) if input.ndim == 4 and is_channels_last(input) else padded
 
     def extra_repr(self) -> str:
         """What `print` shows of the layer."""

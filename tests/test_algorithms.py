@@ -30,12 +30,6 @@ NAMES = sorted(ALGORITHMS)
 ANY_KERNEL = [name for name in NAMES if name != "gemm"]
 
 
-def allowed(name: str, case: Conv) -> bool:
-    sides = case.options["padding"]
-    bare = isinstance(sides, str) or sides == (0, 0)
-    return name != "gemm" or (case.w.shape[2:] == (1, 1) and bare and case.groups == 1)
-
-
 def compare(name: Any, case: Conv, layout: str, device: str, *, bias: bool) -> None:
     counts: Any = {"groups": case.groups, "blocks": case.blocks}
     b = case.b if bias else None
@@ -63,16 +57,24 @@ def test_every_algorithm_equals_the_reference(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, None])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2), "same", "valid"])
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_pointwise_kernels_equal_the_reference(
-    name: str, layout: str, stride: tuple[int, int], blocks: int, device: str
+    name: str | None,
+    layout: str,
+    stride: tuple[int, int],
+    blocks: int,
+    padding: Any,
+    device: str,
 ) -> None:
+    if padding == "same" and stride != (1, 1):
+        pytest.skip("PyTorch's rule: `same` has stride 1")
     rng = np.random.default_rng(0)
     shapes = ((2, 4 * blocks, 6, 7), (5, 4, 1, 1), (5,))
-    options = {"stride": stride, "padding": (0, 0), "dilation": (1, 1)}
+    options = {"stride": stride, "padding": padding, "dilation": (1, 1)}
     x, w, b = (rng.standard_normal(shape) for shape in shapes)
     case = Conv(x, w, b, 1, blocks, options)
     compare(name, case, layout, device, bias=True)
@@ -242,12 +244,14 @@ def test_inductor_gives_the_same(name: Any) -> None:
             close(ours, right)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", [*NAMES, None])
-def test_autocast_lowers_every_algorithm(name: Any) -> None:
+def test_autocast_lowers_every_algorithm(name: Any, layout: str) -> None:
     x, w = torch.randn(2, 8, 4, 4), torch.randn(4, 4, 1, 1)
-    exact = tied_block_conv2d(x, w, blocks=2)
+    x, b = x.contiguous(memory_format=LAYOUTS[layout]), torch.randn(4)
+    exact = tied_block_conv2d(x, w, b, blocks=2)
     with torch.autocast("cpu", torch.bfloat16):
-        low = tied_block_conv2d(x, w, blocks=2, algorithm=name)
+        low = tied_block_conv2d(x, w, b, blocks=2, algorithm=name)
     assert low.dtype == torch.bfloat16
     assert_close(low.float(), exact, rtol=0.05, atol=0.05)  # bfloat16 has 8 bits
 
@@ -296,7 +300,7 @@ def test_the_linear_layer_too() -> None:
 
 WRONG = [
     ({"algorithm": "fft"}, r"`algorithm` \(='fft'\) must be one of \('fold', "),
-    ({"algorithm": "gemm"}, r"'gemm' needs a 1x1 kernel, no padding and one group"),
+    ({"algorithm": "gemm"}, r"'gemm' needs a 1x1 kernel and one group"),
 ]
 
 
@@ -392,3 +396,11 @@ def test_modules_differentiate_vectorise_and_take_nothing(kind: str) -> None:
     close(both[0], layer(x))
     close(both[1], call(x, *(2 * v for v in values)))
     assert layer(x[:0]).shape == (0, *layer(x).shape[1:])
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_padding_keeps_the_memory_format(mode: Any, layout: str) -> None:
+    layer = TiedBlockConv2d(8, 8, 3, padding=1, padding_mode=mode, blocks=2)
+    x = torch.randn(2, 8, 5, 6).contiguous(memory_format=LAYOUTS[layout])
+    assert layer(x).is_contiguous(memory_format=LAYOUTS[layout])
