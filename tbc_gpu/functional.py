@@ -3,7 +3,7 @@
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
-from .algorithms import ALGORITHMS, Geometry, is_channels_last
+from .algorithms import ALGORITHMS, Geometry, as_channels_last, is_channels_last
 from .checks import (
     Pair,
     as_int,
