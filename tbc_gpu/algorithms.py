@@ -104,7 +104,7 @@ def dilated(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) ->
     )
     columns = _nhwc(y).unflatten(2, (-1, at.blocks))
     if at.stride[1] > 1:
-        columns = columns[:, :, :: at.stride[1]]
+        columns = columns[:, :, :: at.stride[1]].contiguous()
     return _nchw(columns.flatten(3))
 
 
