@@ -201,9 +201,9 @@ def test_vmap_over_each_argument_equals_a_loop(name: Any, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", [*NAMES, None])
 def test_compiles_to_one_graph(name: Any, layout: str) -> None:
-    torch.compiler.reset()  # type: ignore[no-untyped-call] # the variants count as recompilations
+    torch.compiler.reset()  # the variants count as recompilations
     kernel = 1 if name == "gemm" else 2
-    compiled = torch.compile(conv(name, kernel), fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(conv(name, kernel), fullgraph=True, backend="aot_eager")
     arguments = small(layout, kernel=kernel, grad=True)
     y, expected = compiled(*arguments), conv(name, kernel)(*arguments)
     close(y, expected)
@@ -228,9 +228,9 @@ def test_compiles_for_any_batch_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_inductor_gives_the_same(name: Any) -> None:
-    torch.compiler.reset()  # type: ignore[no-untyped-call]
+    torch.compiler.reset()
     kernel = 1 if name == "gemm" else 2
-    compiled = torch.compile(conv(name, kernel), fullgraph=True)
+    compiled: Any = torch.compile(conv(name, kernel), fullgraph=True)
     for layout in LAYOUTS:
         arguments = small(layout, kernel=kernel, grad=True)
         y, expected = compiled(*arguments), conv(name, kernel)(*arguments)

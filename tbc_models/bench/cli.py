@@ -203,7 +203,7 @@ def networks(
 @bench.command(epilog="Examples:\n\n- `tbc bench reference`")
 def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
     """Time the reference against PyTorch, einsum and scipy, on one thread. About half a minute."""
-    _start("cpu", None, json_file)
+    _start("cpu", 1, json_file)
     cases = [(*case, False) for case in by_reference.SHAPES] + [(*by_reference.SMALL, True)]
     measured = _tracked(
         (
@@ -352,6 +352,8 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
     require_writable(json_file, "--json")
     if device == "cpu":
         _keep_freed_memory()
+    if device == "cuda":  # or float32 would mean one thing in convolutions, another in products
+        torch.set_float32_matmul_precision("high")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     if threads:
         torch.set_num_threads(threads)

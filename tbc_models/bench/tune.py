@@ -22,7 +22,7 @@ from .layers import Case, Row, algorithms, grid
 
 # What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
 # in how many cases; and how many rules a class may have.
-ENOUGH, WORTH, FEWEST, MOST = 0.006, 0.05, 3, 4
+ENOUGH, WORTH, FEWEST, MOST = 0.006, 0.05, 2, 4
 # Of equals the one that comes first here is taken: the less it does, the better.
 SIMPLEST = ("fold", "dilated", "grouped", "conv3d", "fold_channels_last", "gemm")
 # The 3x3 layers of the tied networks: width of one split and size of its input, and its strides.
@@ -202,11 +202,12 @@ def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
     names = [name for name in SIMPLEST if name in timed[0].times]
     regrets = np.array([[case.regret(name) for name in names] for case in timed])
     bounds = _bounds(timed)
-    covers = np.array([[_holds(bound, case) for case in timed] for bound in bounds])
+    covers = np.array([[_holds(bound, case) for case in timed] for bound in bounds], bool)
+    covers = covers.reshape(len(bounds), len(timed))  # there may be none
     covered = covers.sum(axis=1)
     chosen = np.full(len(timed), _simplest(regrets.mean(axis=0)))
     rules = [Rule((), names[chosen[0]])]
-    while len(rules) <= MOST:
+    while bounds and len(rules) <= MOST:
         saved = covers @ (regrets[range(len(timed)), chosen][:, None] - regrets)
         saved[(covered < FEWEST) | (saved.max(axis=1) < WORTH * covered)] = 0
         bound, algorithm = np.unravel_index(saved.argmax(), saved.shape)
