@@ -176,15 +176,15 @@ def test_learned_rules_would_rather_not_lose_to_the_fold() -> None:
         )
         for size in (7, 8, 9)
     ]
-    (rules,) = tune.learn(rows).values()  # three cases make no rule of their own
-    assert rules == (Rule((), "fold"),)
+    (rules,) = tune.learn(rows).values()
+    assert rules == (Rule((Condition("pixels", True, 49),), "gemm"), Rule((), "fold"))
 
 
 def test_a_table_survives_writing_and_reading() -> None:
     kind = Kind("float32", "channels_last", "larger", True, False)
     conditions = (Condition("blocks", True, 2), Condition("batch", False, 8))
     table: Table = {kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}
-    assert read_table(tune.as_json(table, {"measured": True})) == table
+    assert read_table(tune.as_json(table, {"command": "tbc bench tune"}, {kind})) == table
     assert len(tune.complete(table, "cuda")) == 32
     assert tune.complete(table, "cuda")[kind] == table[kind]
 
@@ -201,13 +201,16 @@ def test_tune_writes_a_table_that_can_be_used(
     table = read_table(file.read_text())
     assert len(table) == 32
     assert len(table[tune.kind_of(sizes[0])]) == 1
-    assert json.loads(file.read_text())["measured"] is True
+    measured = [c["kind"] for c in json.loads(file.read_text())["classes"] if c["measured"]]
+    assert measured == [tune.kind_of(sizes[0])._asdict()]
     assert table_file("cpu").read_bytes() == before
 
 
 def test_committed_tables_say_where_they_come_from() -> None:
     cpu = json.loads(table_file("cpu").read_text())
-    assert cpu["measured"] is True
+    assert all(entry["measured"] for entry in cpu["classes"])
+    cuda = json.loads(table_file("cuda").read_text())
+    assert any(entry["measured"] for entry in cuda["classes"]) == ("machine" in cuda)
     assert cpu["command"].startswith("tbc bench tune")
     times = plots.load("tune-cpu")
     assert times is not None

@@ -252,8 +252,8 @@ def tune(
         by_layer.measure_all(cases, seconds=seconds, baselines=False, device=device), len(cases)
     )
     rules = tuning.learn(measured)
-    described = {"command": _command(), "measured": True, "machine": machine(device)}
-    write_text(table, tuning.as_json(tuning.complete(rules, device), described))
+    described = {"command": _command(), "machine": machine(device)}
+    write_text(table, tuning.as_json(tuning.complete(rules, device), described, set(rules)))
     found = tuning.regrets(measured, rules)
     near = sum(regret <= 1.15 for regret in found) / len(found)
     console.print(
@@ -271,11 +271,13 @@ def _layers(rows: Sequence[by_layer.Row]) -> Table:
     candidates |= {name: name for name in ("dilated", "conv3d", "gemm", "grouped", "SC")}
     shown = plain_table("layer", "", *candidates, left=2)
     shown.title = "Time ÷ the authors' fold of a contiguous input, geometric means"
-    for (layout, kernel, stride, training), same in by_layer.classes(rows).items():
+    several = len({(row.case.dtype, row.case.batch) for row in rows}) > 1
+    for alike, same in by_layer.classes(rows).items():
+        layout, kernel, stride, training, dtype, batch = alike
         means = (by_layer.mean_ratio(same, name) for name in candidates.values())
         shown.add_row(
             f"{'NHWC' if layout == 'channels_last' else 'NCHW'} {kernel}x{kernel} s{stride}",
-            "both" if training else "forward",
+            f"{'both' if training else 'forward'}{f' {dtype} N={batch}' if several else ''}",
             *("" if mean is None else f"{mean:.2f}" for mean in means),
         )
     return shown

@@ -8,7 +8,7 @@ network its output has to be copied back, or every later layer does; that is the
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
@@ -222,23 +222,34 @@ def measure_all(cases: list[Case], **options: Any) -> Iterator[Row]:
         yield measure(case, **options)
 
 
-def classes(rows: Sequence[Row]) -> dict[tuple[str, int, int, bool], list[Row]]:
+class Alike(NamedTuple):
+    """What rows have in common whose ratios may be averaged: all but channels, size and blocks."""
+
+    layout: str
+    kernel_size: int
+    stride: int
+    training: bool
+    dtype: str
+    batch: int
+
+
+def classes(rows: Sequence[Row]) -> dict[Alike, list[Row]]:
     """Group rows that are alike but for their sizes.
 
     Args:
         rows: what was measured.
 
     Returns:
-        Rows by layout, kernel size, stride and whether gradients were computed.
+        Rows by what they have in common.
 
     Example:
-        >>> list(classes([Row(Case(8, 8, 3, 2, 8, 2), {})]))
-        [('channels_last', 3, 2, False)]
+        >>> list(classes([Row(Case(8, 8, 3, 2, 8, 2), {})]))[0][:4]
+        ('channels_last', 3, 2, False)
     """
-    grouped: dict[tuple[str, int, int, bool], list[Row]] = {}
+    grouped: dict[Alike, list[Row]] = {}
     for row in rows:
-        c = row.case
-        grouped.setdefault((c.layout, c.kernel_size, c.stride, c.training), []).append(row)
+        alike = Alike(*(getattr(row.case, name) for name in Alike._fields))
+        grouped.setdefault(alike, []).append(row)
     return grouped
 
 
@@ -269,23 +280,24 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         rows: what was measured, baselines too.
 
     Returns:
-        A sentence for each layout and direction.
+        A sentence for each dtype, batch, layout and direction.
 
     Example:
         >>> times = {n: Time(3.0, 3, 3) for n in ("dilated", CHOSEN, AUTHORS, BACK)}
         >>> print(verdicts([Row(Case(8, 8, 3, 1, 8, 2), times)])[0])
-        channels_last, forward, 1 cases: 1.00 of the authors' fold, 1.00 of the fold copied...
+        float32, N = 8, channels_last, forward, 1 cases: 1.00 of ...
     """
     told = []
-    for layout, training in product(LAYOUTS, (False, True)):
-        same = [r for r in rows if (r.case.layout, r.case.training) == (layout, training)]
-        if not same:
-            continue
+    kinds = dict.fromkeys((a.dtype, a.batch, a.layout, a.training) for a in classes(rows))
+    for kind in kinds:
+        dtype, batch, layout, training = kind
+        cases = ((r, r.case) for r in rows)
+        same = [r for r, c in cases if (c.dtype, c.batch, c.layout, c.training) == kind]
         of_best = [row.times[CHOSEN].median / row.best() for row in same]
         back = mean_ratio(same, CHOSEN, BACK)
         near = sum(ratio <= 1.15 for ratio in of_best)
         told.append(
-            f"{layout}, {'both ways' if training else 'forward'}, {len(same)} cases: "
+            f"{dtype}, N = {batch}, {layout}, {'both ways' if training else 'forward'}, {len(same)} cases: "
             f"{mean_ratio(same, CHOSEN):.2f} of the authors' fold"
             f"{f', {back:.2f} of the fold copied back' if back else ''}; "
             f"at most {max(row.ratio(CHOSEN) for row in same):.2f} of the fold; within 15 % of the "

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from .layers import BACK, CHOSEN, STANDARD, Case, Row, classes, mean_ratio
+from .layers import BACK, CHOSEN, STANDARD, Alike, Case, Row, classes, mean_ratio
 from .timing import Time
 
 RESULTS = Path(__file__).parents[2] / "docs" / "_results"
@@ -86,12 +86,14 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
         CHOSEN: ("tied_block_conv2d, which chooses", BLUE),
     }
     by_class = classes(layer_rows(report))
-    kernels = sorted({(kernel, stride) for _, kernel, stride, _ in by_class})
-    figure, panels = plt.subplots(1, 2, figsize=(10, 5.2), sharey=True, layout="constrained")
+    kernels = sorted({(a.kernel_size, a.stride, a.dtype, a.batch) for a in by_class})
+    figure, panels = plt.subplots(
+        1, 2, figsize=(10, 1.6 + 0.9 * len(kernels)), sharey=True, layout="constrained"
+    )
     for axes, layout in zip(panels, WORDS, strict=True):
         axes.axvline(1, color="black", lw=1, ls="--")
-        for y, (kernel, stride) in enumerate(kernels):
-            same = by_class.get((layout, kernel, stride, training), [])
+        for y, (kernel, stride, dtype, batch) in enumerate(kernels):
+            same = by_class.get(Alike(layout, kernel, stride, training, dtype, batch), [])
             shown = {n: r for n in candidates if (r := mean_ratio(same, n)) is not None}
             for k, (name, ratio) in enumerate(shown.items()):
                 label, colour = candidates[name]
@@ -99,7 +101,8 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
                 bar = axes.barh(place, ratio, height=0.8 / len(shown), color=colour, label=label)
                 axes.bar_label(bar, fmt="%.2f", padding=2, fontsize=8)
         axes.set(title=WORDS[layout], xlabel="time ÷ the authors' fold of a contiguous input")
-        axes.set_yticks(range(len(kernels)), [f"{k}×{k}, stride {s}" for k, s in kernels])
+        words = [f"{k}×{k}, stride {s}\n{d}, N = {n}" for k, s, d, n in kernels]
+        axes.set_yticks(range(len(kernels)), words)
         axes.margins(x=0.12)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()

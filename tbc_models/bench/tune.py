@@ -9,7 +9,7 @@ more, and to lose to the authors' fold of a contiguous input counts most.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -138,22 +138,23 @@ def regrets(rows: Iterable[Row], table: Table) -> list[float]:
     return [row.times[algorithm].median / row.best() for row, algorithm in chosen]
 
 
-def as_json(table: Table, about: dict[str, Any]) -> str:
+def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> str:
     """Write a table as `tbc_gpu.dispatch` reads it, one rule a line.
 
     Args:
         table: the rules of every class.
         about: what they were measured on, and by which command.
+        measured: the classes that were; of the others the rules were kept.
 
     Returns:
         JSON.
 
     Example:
         >>> kind = Kind("float32", "contiguous", "1x1", False, True)
-        >>> print(as_json({kind: (Rule((), "fold"),)}, {"measured": False}))
-        {"measured": false,
+        >>> print(as_json({kind: (Rule((), "fold"),)}, {"command": "tbc bench tune"}, {kind}))
+        {"command": "tbc bench tune",
          "classes": [
-          {"kind": {"dtype": "float32", "layout": "contiguous", ...},
+          {"kind": {"dtype": "float32", "layout": "contiguous", ...}, "measured": true,
            "rules": [
             {"use": "fold"}]}]}
         <BLANKLINE>
@@ -165,7 +166,8 @@ def as_json(table: Table, about: dict[str, Any]) -> str:
             bounds = [f"{c.size} {'>' if c.above else '<='} {c.limit}" for c in rule.conditions]
             lines.append(json.dumps(({"if": bounds} if bounds else {}) | {"use": rule.algorithm}))
         listed = ",\n    ".join(lines)
-        classes.append(f'  {{"kind": {json.dumps(kind._asdict())},\n   "rules": [\n    {listed}]}}')
+        head = f'"kind": {json.dumps(kind._asdict())}, "measured": {json.dumps(kind in measured)}'
+        classes.append(f'  {{{head},\n   "rules": [\n    {listed}]}}')
     head = json.dumps(about)[:-1]
     return head + ',\n "classes": [\n' + ",\n".join(classes) + "]}\n"
 
