@@ -291,8 +291,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     kinds = dict.fromkeys((a.dtype, a.batch, a.layout, a.training) for a in classes(rows))
     for kind in kinds:
         dtype, batch, layout, training = kind
-        cases = ((r, r.case) for r in rows)
-        same = [r for r, c in cases if (c.dtype, c.batch, c.layout, c.training) == kind]
+        named = ("dtype", "batch", "layout", "training")
+        same = [row for row in rows if tuple(getattr(row.case, n) for n in named) == kind]
         of_best = [row.times[CHOSEN].median / row.best() for row in same]
         back = mean_ratio(same, CHOSEN, BACK)
         near = sum(ratio <= 1.15 for ratio in of_best)
