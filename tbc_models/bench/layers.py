@@ -297,7 +297,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         back = mean_ratio(same, CHOSEN, BACK)
         near = sum(ratio <= 1.15 for ratio in of_best)
         told.append(
-            f"{dtype}, N = {batch}, {layout}, {'both ways' if training else 'forward'}, {len(same)} cases: "
+            f"{dtype}, N = {batch}, {layout}, {'both ways' if training else 'forward'}, "
+            f"{len(same)} cases: "
             f"{mean_ratio(same, CHOSEN):.2f} of the authors' fold"
             f"{f', {back:.2f} of the fold copied back' if back else ''}; "
             f"at most {max(row.ratio(CHOSEN) for row in same):.2f} of the fold; within 15 % of the "
