@@ -151,12 +151,13 @@ def blocks(report: dict[str, Any]) -> list[Axes]:
             )
             spread = [[t / median[0] for t in side] for side in (low, high)]
             axes.fill_between(counts, *spread, color=line.get_color(), alpha=0.15, lw=0)
-        axes.set(title=WORDS[layout], xlabel="blocks of TBC, groups of GC", ylim=(0, None))
+        axes.set(title=WORDS[layout], xlabel="blocks of TBC, groups of GC")
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(B) for B in counts])
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("time ÷ time of B = 1")
+    panels[0][0].set_ylim(bottom=0)  # of all, once all is drawn
     return list(panels[0])
 
 
