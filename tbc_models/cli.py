@@ -554,7 +554,6 @@ def _tied_table(layers: list[tbc_gpu.TiedLayer], every: bool) -> Table:
         )
     if len(shown) < len(layers):
         table.caption = f"The {len(shown)} largest of {len(layers)}; --all lists every one."
-        table.caption_justify = "left"
     return table
 
 

@@ -94,8 +94,7 @@ def build(name: str, **options: Any) -> nn.Module:
         >>> build("tied_resnet50_s", design="fitted").conv1.weight.device
         device(type='meta')
     """
-    if not timm.is_model(name):
-        raise ValueError(f"`name` (={name!r}) must be a registered network{nearest(name)}")
+    check_name(name)
     with torch.device("meta"):
         network: nn.Module = timm.create_model(name, **options)
     return network.eval()
@@ -124,6 +123,25 @@ def names(pattern: str | None = None) -> list[str]:
     return fnmatch.filter(ours, wanted) + fnmatch.filter(
         sorted(set(registered) - set(ours)), wanted
     )
+
+
+def check_name(name: str) -> None:
+    """Check that a network is registered.
+
+    Args:
+        name: as registered with timm, ours or timm's.
+
+    Raises:
+        ValueError: if it is not, with the nearest that is.
+
+    Example:
+        >>> check_name("tied_resnt50")
+        Traceback (most recent call last):
+        ...
+        ValueError: `name` (='tied_resnt50') must be a registered network; did you mean ...
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"`name` (={name!r}) must be a registered network{nearest(name)}")
 
 
 def nearest(name: str) -> str:

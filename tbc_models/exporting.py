@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tbc_gpu import tie, untie
 
-from .count import nearest
+from .count import check_name
 from .files import replacing
 
 TOLERANCE = 1e-4
@@ -40,8 +40,7 @@ def create(name: str, *, pretrained: bool = False) -> nn.Module:
         >>> create("tied_resnet14_s").training
         False
     """
-    if not timm.is_model(name):
-        raise ValueError(f"`name` (={name!r}) must be a registered network{nearest(name)}")
+    check_name(name)
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # a lost line has many names

@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-import tbc_ref
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear, dispatch, tied_block_conv2d, tied_block_linear
 from tbc_gpu.algorithms import ALGORITHMS, Geometry
 from tbc_gpu.dispatch import Condition, Kind, Rule, first, read_table, table_file
 
+from .compare import close, equals_the_reference, same_gradients
 from .oracles import dense_bias, dense_weight
 from .strategies import Conv, convs
-
-# float64 against float64, sums of at most some hundred terms.
-close = partial(assert_close, rtol=1e-12, atol=1e-12)
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -30,21 +27,10 @@ NAMES = sorted(ALGORITHMS)
 ANY_KERNEL = [name for name in NAMES if name != "gemm"]
 
 
-def compare(name: Any, case: Conv, layout: str, device: str, *, bias: bool) -> None:
-    counts: Any = {"groups": case.groups, "blocks": case.blocks}
-    b = case.b if bias else None
-    expected_y = tbc_ref.tied_block_group_conv(case.x, case.w, b, **counts, **case.options)
-    dy = np.random.default_rng(0).standard_normal(expected_y.shape)
-    expected = tbc_ref.tied_block_group_conv_backward(dy, case.x, case.w, **counts, **case.options)
-    x = torch.from_numpy(case.x).to(device)
-    x = x.contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
-    w, b_ = (torch.from_numpy(a).to(device).requires_grad_() for a in (case.w, case.b))
-    y = tied_block_conv2d(x, w, b_ if bias else None, algorithm=name, **counts, **case.options)
-    close(y.detach().cpu(), torch.from_numpy(expected_y))
-    leaves = (x, w, b_) if bias else (x, w)
-    ours = torch.autograd.grad(y, leaves, torch.from_numpy(dy).to(device))
-    for gradient, right in zip(ours, expected, strict=False):
-        close(gradient.cpu(), torch.from_numpy(right))
+def compare(name: str | None, case: Conv, layout: str, device: str, *, bias: bool) -> None:
+    x = torch.from_numpy(case.x).to(device).contiguous(memory_format=LAYOUTS[layout])
+    convolve = partial(tied_block_conv2d, algorithm=name)  # type: ignore[arg-type]
+    equals_the_reference(convolve, x, case.x, case, bias=bias)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -208,13 +194,7 @@ def test_compiles_to_one_graph(name: Any, layout: str) -> None:
     y, expected = compiled(*arguments), conv(name, kernel)(*arguments)
     close(y, expected)
     assert y.stride() == expected.stride()
-    dy = torch.randn_like(expected)
-    for ours, right in zip(
-        torch.autograd.grad(y, arguments, dy),
-        torch.autograd.grad(expected, arguments, dy),
-        strict=True,
-    ):
-        close(ours, right)
+    same_gradients(y, expected, arguments)
 
 
 def test_compiles_for_any_batch_at_once() -> None:
@@ -235,13 +215,7 @@ def test_inductor_gives_the_same(name: Any) -> None:
         arguments = small(layout, kernel=kernel, grad=True)
         y, expected = compiled(*arguments), conv(name, kernel)(*arguments)
         close(y, expected)
-        dy = torch.randn_like(expected)
-        for ours, right in zip(
-            torch.autograd.grad(y, arguments, dy),
-            torch.autograd.grad(expected, arguments, dy),
-            strict=True,
-        ):
-            close(ours, right)
+        same_gradients(y, expected, arguments)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -25,11 +25,10 @@ from tbc_gpu import (
     tied_block_linear,
 )
 
+from .compare import close, equals_the_reference
 from .oracles import authors_fold, dense_bias, dense_weight
 from .strategies import Conv, convs
 
-# float64 against float64, sums of at most some hundred terms.
-close = partial(assert_close, rtol=1e-12, atol=1e-12)
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -48,30 +47,21 @@ def tensors(*shapes: tuple[int, ...], grad: bool = False, **kwargs: Any) -> list
     bias=st.booleans(),
 )
 def test_conv_equals_the_reference(device: str, case: Conv, layout: str, bias: bool) -> None:
-    counts: Any = {"groups": case.groups, "blocks": case.blocks}
     array = case.x[:1] if layout == "unbatched" else case.x
     if len(array) == 0 and layout == "unbatched":
         array = np.ones((1, *case.x.shape[1:]))
-    b = case.b if bias else None
-    expected_y = tbc_ref.tied_block_group_conv(array, case.w, b, **counts, **case.options)
-    dy = np.random.default_rng(0).standard_normal(expected_y.shape)
-    expected = tbc_ref.tied_block_group_conv_backward(dy, array, case.w, **counts, **case.options)
-
     x = torch.from_numpy(array).to(device)
     if layout == "channels-last":
         x = x.contiguous(memory_format=torch.channels_last)
     elif layout == "strided":
         x = torch.stack([x, x], dim=-1).flatten(-2)[..., ::2]
-    x.requires_grad_()
-    w, b_ = (torch.from_numpy(a).to(device).requires_grad_() for a in (case.w, case.b))
-    images = x[0] if layout == "unbatched" else x
-    y = tied_block_conv2d(images, w, b_ if bias else None, **counts, **case.options)
-    y = y[None] if layout == "unbatched" else y
-    close(y.detach().cpu(), torch.from_numpy(expected_y))
-    leaves = (x, w, b_) if bias else (x, w)
-    ours = torch.autograd.grad(y, leaves, torch.from_numpy(dy).to(device))
-    for gradient, right in zip(ours, expected, strict=False):
-        close(gradient.cpu(), torch.from_numpy(right))
+
+    def convolve(x: Tensor, *rest: Any, **options: Any) -> Tensor:
+        if layout == "unbatched":
+            return tied_block_conv2d(x[0], *rest, **options)[None]
+        return tied_block_conv2d(x, *rest, **options)
+
+    equals_the_reference(convolve, x, array, case, bias=bias)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -16,16 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tbc_gpu.dispatch import table_file
-from tbc_models.count import build
-from tbc_models.files import write_text
-from tbc_models.terminal import plain_table, progress_bar, require_writable
+from tbc_models.count import check_name
+from tbc_models.terminal import plain_table, progress_bar, require_writable, write_named
 
 from . import blocks as by_blocks
 from . import layers as by_layer
 from . import networks as by_network
 from . import reference as by_reference
 from . import tune as tuning
-from .timing import ALLOCATOR, geometric_mean, machine
+from .timing import ALLOCATOR, machine
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
@@ -101,7 +101,8 @@ def layers(
         dtypes=_words(dtypes, [DType.float32]),
         layouts=_words(layouts, list(Layout)),
     )
-    measured = _tracked(by_layer.measure_all(cases, seconds=seconds, device=device), len(cases))
+    rows = (by_layer.measure(case, seconds, device=device) for case in cases)
+    measured = _tracked(rows, len(cases))
     if every:
         console.print(_every_layer(measured))
     console.print(_layers(measured))
@@ -179,7 +180,7 @@ def networks(
     chosen = tuple(names or by_network.NETWORKS)
     for name in chosen:
         try:
-            build(name)
+            check_name(name)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="NAMES") from None
     _start(device, threads, json_file)
@@ -214,8 +215,8 @@ def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
         2 * len(cases),
     )
     console.print(_reference(measured))
-    of = {"threads": 1, "blas": by_reference.blas()}
-    _finish(json_file, "cpu", [row.record() for row in measured], **of)
+    rows = [row.record() for row in measured]
+    _finish(json_file, "cpu", rows, blas=by_reference.blas())
 
 
 @bench.command(
@@ -248,12 +249,12 @@ def tune(
         for batch in batch_sizes or usual
         for case in tuning.cases(dtype, batch)
     ]
-    measured = _tracked(
-        by_layer.measure_all(cases, seconds=seconds, baselines=False, device=device), len(cases)
-    )
+    rows = (by_layer.measure(case, seconds, baselines=False, device=device) for case in cases)
+    measured = _tracked(rows, len(cases))
     rules = tuning.learn(measured)
     described = {"command": _command(), "machine": machine(device)}
-    write_text(table, tuning.as_json(tuning.complete(rules, device), described, set(rules)))
+    text = tuning.as_json(tuning.complete(rules, device), described, set(rules))
+    write_named(table, text, "--out")
     found = tuning.regrets(measured, rules)
     near = sum(regret <= 1.15 for regret in found) / len(found)
     console.print(
@@ -389,4 +390,4 @@ def _finish(file: Path | None, device: str, rows: list[dict[str, Any]], **about:
     if file is not None:
         head = {"command": _command(), "machine": machine(device) | about}
         lines = ",\n  ".join(json.dumps(row) for row in rows)
-        write_text(file, f'{json.dumps(head)[:-1]},\n "rows": [\n  {lines}]}}\n')
+        write_named(file, f'{json.dumps(head)[:-1]},\n "rows": [\n  {lines}]}}\n', "--json")

@@ -5,19 +5,20 @@ the authors' code: it folds the blocks of a contiguous input into the batch. In 
 network its output has to be copied back, or every later layer does; that is the second baseline.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any, NamedTuple, get_args
+from statistics import geometric_mean
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
-from tbc_gpu.dispatch import AlgorithmName
+from tbc_gpu.algorithms import ALGORITHMS
 
-from .timing import Time, geometric_mean, interleaved
+from .timing import Time, interleaved
 
 # in_channels, out_channels, kernel_size, stride, height and width of the input
 RESNET50 = [
@@ -31,7 +32,6 @@ RESNET50 = [
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTHORS, BACK, STANDARD, CHOSEN = "authors", "authors, copied back", "SC", "tied_block_conv2d"
-ALGORITHMS: tuple[str, ...] = get_args(AlgorithmName)
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ def measure(
     """
     generator = torch.Generator(device).manual_seed(0)
 
-    def normal(*shape: int, layout: str = case.layout) -> Tensor:
+    def normal(*shape: int) -> Tensor:
         drawn = torch.randn(shape, generator=generator, device=device, dtype=DTYPES[case.dtype])
-        drawn = drawn.contiguous(memory_format=LAYOUTS[layout])
+        drawn = drawn.contiguous(memory_format=LAYOUTS[case.layout])
         return drawn.requires_grad_(case.training)
 
     k, padding = case.kernel_size, case.kernel_size // 2
@@ -202,24 +202,6 @@ def measure(
         )
     with torch.set_grad_enabled(case.training):
         return Row(case, interleaved(candidates, seconds, device))
-
-
-def measure_all(cases: list[Case], **options: Any) -> Iterator[Row]:
-    """Measure cases one after the other; `options` are those of `measure`.
-
-    Args:
-        cases: the convolutions.
-        options: of `measure`.
-
-    Yields:
-        What was measured of each.
-
-    Example:
-        >>> [row.case.blocks for row in measure_all([Case(8, 8, 1, 1, 4, 2)], seconds=0.001)]
-        [2]
-    """
-    for case in cases:
-        yield measure(case, **options)
 
 
 class Alike(NamedTuple):
@@ -287,12 +269,11 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         >>> print(verdicts([Row(Case(8, 8, 3, 1, 8, 2), times)])[0])
         float32, N = 8, channels_last, forward, 1 cases: 1.00 of ...
     """
+    by_kind: dict[Alike, list[Row]] = {}
+    for alike, same in classes(rows).items():
+        by_kind.setdefault(alike._replace(kernel_size=0, stride=0), []).extend(same)
     told = []
-    kinds = dict.fromkeys((a.dtype, a.batch, a.layout, a.training) for a in classes(rows))
-    for kind in kinds:
-        dtype, batch, layout, training = kind
-        named = ("dtype", "batch", "layout", "training")
-        same = [row for row in rows if tuple(getattr(row.case, n) for n in named) == kind]
+    for (layout, _, _, training, dtype, batch), same in by_kind.items():
         of_best = [row.times[CHOSEN].median / row.best() for row in same]
         back = mean_ratio(same, CHOSEN, BACK)
         near = sum(ratio <= 1.15 for ratio in of_best)

@@ -1,19 +1,22 @@
 """Draw what `tbc bench` measured, from the files that it wrote."""
 
 import json
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
+
+from tbc_models.draw import COLOURS
 
 from .layers import BACK, CHOSEN, STANDARD, Alike, Case, Row, classes, mean_ratio
 from .timing import Time
 
 RESULTS = Path(__file__).parents[2] / "docs" / "_results"
-BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
+BLUE, RED, GREEN, PINK, SKY, ORANGE = COLOURS
+YELLOW, GREY = "#F0E442", "#999999"
 WORDS = {"channels_last": "channels-last (NHWC)", "contiguous": "contiguous (NCHW)"}
 
 
@@ -78,9 +81,9 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
     candidates = {
         STANDARD: ("SC, which computes B times more", GREY),
         BACK: ("authors' fold, copied back", ORANGE),
-        "fold_channels_last": ("fold_channels_last", "#CC79A7"),
-        "grouped": ("grouped", "#F0E442"),
-        "gemm": ("gemm", "#56B4E9"),
+        "fold_channels_last": ("fold_channels_last", PINK),
+        "grouped": ("grouped", YELLOW),
+        "gemm": ("gemm", SKY),
         "conv3d": ("conv3d", GREEN),
         "dilated": ("dilated", RED),
         CHOSEN: ("tied_block_conv2d, which chooses", BLUE),
@@ -97,8 +100,7 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
             shown = {n: r for n in candidates if (r := mean_ratio(same, n)) is not None}
             for k, (name, ratio) in enumerate(shown.items()):
                 label, colour = candidates[name]
-                place = y + 0.8 * (k + 0.5) / len(shown) - 0.4
-                bar = axes.barh(place, ratio, height=0.8 / len(shown), color=colour, label=label)
+                bar = _bar(axes, y, k, len(shown), ratio, colour=colour, label=label)
                 axes.bar_label(bar, fmt="%.2f", padding=2, fontsize=8)
         axes.set(title=WORDS[layout], xlabel="time ÷ the authors' fold of a contiguous input")
         words = [f"{k}×{k}, stride {s}\n{d}, N = {n}" for k, s, d, n in kernels]
@@ -184,9 +186,8 @@ def networks(report: dict[str, Any]) -> Axes:
     for y, way in enumerate(ways):
         same = [row for row in rows if (row["mode"], row["compiled"]) == way]
         for k, row in enumerate(same):
-            place = y + 0.8 * (k + 0.5) / len(same) - 0.4
             name = row["network"]
-            bar = axes.barh(place, row["ratio"], 0.8 / len(same), color=colours[name])
+            bar = _bar(axes, y, k, len(same), row["ratio"], colour=colours[name])
             axes.bar_label(bar, fmt=f"%.2f  {name}", padding=2, fontsize=9)
     labels = [f"{mode},\ncompiled" if compiled else mode for mode, compiled in ways]
     axes.set_yticks(range(len(ways)), labels)
@@ -218,7 +219,7 @@ def parts(report: dict[str, Any]) -> list[Axes]:
     figure, panels = plt.subplots(
         *(1, len(modes)), figsize=(10, 1.2 + 0.45 * names), squeeze=False, layout="constrained"
     )
-    colours = (BLUE, ORANGE, GREEN, RED, "#CC79A7", GREY)
+    colours = (BLUE, ORANGE, GREEN, RED, PINK, GREY)
     for axes, mode in zip(panels[0], modes, strict=True):
         for row in (row for row in rows if row["mode"] == mode):
             left = 0.0
@@ -248,7 +249,10 @@ def reference(report: dict[str, Any]) -> Axes:
         >>> reference({"rows": [row]}).get_xlabel()
         'time of tbc_ref ÷ time of PyTorch'
     """
-    labels, ratios = reference_ratios(report)
+    labels, ratios = [], []
+    for row in report["rows"]:
+        labels.append(f"{'×'.join(map(str, row['input']))}\nB = {row['blocks']}, {row['computed']}")
+        ratios.append(row["times"]["tbc_ref"][0] / row["times"]["torch"][0])
     _, axes = plt.subplots(figsize=(7.5, 0.6 + 0.5 * len(ratios)), layout="constrained")
     bars = axes.barh(labels, ratios, color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3)
@@ -260,23 +264,9 @@ def reference(report: dict[str, Any]) -> Axes:
     return axes
 
 
-def reference_ratios(report: dict[str, Any]) -> tuple[Sequence[str], Sequence[float]]:
-    """Name what was measured of the reference, and divide its medians by PyTorch's.
-
-    Args:
-        report: what `tbc bench reference` wrote.
-
-    Returns:
-        Labels and ratios.
-
-    Example:
-        >>> times = {"tbc_ref": [3, 3, 3], "torch": [2, 2, 2]}
-        >>> row = {"input": [8, 64, 56, 56], "blocks": 4, "computed": "forward", "times": times}
-        >>> reference_ratios({"rows": [row]})[1]
-        [1.5]
-    """
-    labels = [
-        f"{'×'.join(map(str, row['input']))}\nB = {row['blocks']}, {row['computed']}"
-        for row in report["rows"]
-    ]
-    return labels, [row["times"]["tbc_ref"][0] / row["times"]["torch"][0] for row in report["rows"]]
+def _bar(
+    axes: Axes, y: int, k: int, count: int, length: float, *, colour: str, label: str = ""
+) -> BarContainer:
+    """Draw bar k of `count` that share the place y."""
+    height = 0.8 / count
+    return axes.barh(y + (k + 0.5) * height - 0.4, length, height, color=colour, label=label)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from numpy.typing import NDArray
-from scipy.signal import correlate
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tbc_ref import tied_block_conv, tied_block_conv_backward
@@ -137,6 +136,8 @@ def _einsum(x: Array, w: Array, blocks: int) -> Array:
 
 
 def _scipy(x: Array, w: Array) -> Array:
+    from scipy.signal import correlate  # a second and a half, which no other command needs
+
     y = np.zeros_like(x)
     thin = len(w)
     for n, c, o in np.ndindex(len(x), x.shape[1], thin):  # block c // thin reads channel c

@@ -100,22 +100,6 @@ def _summary(taken: list[float]) -> Time:
     return Time(round(median, 4), round(low, 4), round(high, 4))
 
 
-def geometric_mean(ratios: list[float]) -> float:
-    """Average ratios: twice as fast once and half as fast once is 1.
-
-    Args:
-        ratios: at least one, all above zero.
-
-    Returns:
-        Their geometric mean.
-
-    Example:
-        >>> geometric_mean([2.0, 0.5])
-        1.0
-    """
-    return statistics.geometric_mean(ratios)
-
-
 def machine(device: str = "cpu") -> dict[str, Any]:
     """Describe what the numbers are measured on.
 

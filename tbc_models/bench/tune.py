@@ -168,8 +168,7 @@ def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> 
         listed = ",\n    ".join(lines)
         head = f'"kind": {json.dumps(kind._asdict())}, "measured": {json.dumps(kind in measured)}'
         classes.append(f'  {{{head},\n   "rules": [\n    {listed}]}}')
-    head = json.dumps(about)[:-1]
-    return head + ',\n "classes": [\n' + ",\n".join(classes) + "]}\n"
+    return json.dumps(about)[:-1] + ',\n "classes": [\n' + ",\n".join(classes) + "]}\n"
 
 
 def kind_of(case: Case) -> Kind:
