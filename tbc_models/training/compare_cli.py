@@ -1,0 +1,186 @@
+"""The command `tbc compare`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tbc_models.terminal import plain_table, progress_bar, require_writable, write_named
+
+if TYPE_CHECKING:
+    from .compare_runs import Plan, Run
+
+console = Console()
+_ENOUGH = 5  # seeds
+
+
+def compare(
+    data: Annotated[
+        str, typer.Option(metavar="NAME[:PATH]", help="What is learned, as `tbc train` takes it.")
+    ] = "mnist",
+    budget: Annotated[
+        Literal["parameters", "macs", "both"] | None,
+        typer.Option(help="What is to be equal.  [default: both, in turn]"),
+    ] = None,
+    ablation: Annotated[
+        Literal["splits", "mixer"] | None,
+        typer.Option(help="Compare TiedResNets instead: as Table 5, or as Table 6."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each network; at least 2.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 10,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, of one thread each.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the runs that the --json file has.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write to it, anew after every run."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result: PNG, SVG or PDF.")
+    ] = None,
+) -> None:
+    """Compare SC, GC, TBC and TGC fairly: at equal parameters and at equal MACs, over seeds.
+
+    Every network is trained from scratch with the same seeds; shown are means, 95 % intervals
+    and a paired test against SC. A quarter of an hour on one core for MNIST.
+    """
+    if seeds < 2:
+        raise typer.BadParameter(f"{seeds} gives no interval: at least 2.", param_hint="--seeds")
+    if ablation and budget:
+        raise typer.BadParameter(
+            "the networks of an ablation differ in cost: leave it out.", param_hint="--budget"
+        )
+    if resume and json_file is None:
+        raise typer.BadParameter("needs the --json file to go on with.", param_hint="--resume")
+    require_writable(json_file, "--json")
+    require_writable(plot, "--plot")
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"{plot} must end in .png, .svg or .pdf.", param_hint="--plot")
+    plan = _plan(data, ablation, budget, seeds, epochs)
+    made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
+    console.print(_networks(plan))
+    if seeds < _ENOUGH:
+        console.print(f"{seeds} seeds are few: expect wide intervals. Five is the usual number.")
+    report = _run(plan, made, jobs, json_file)
+    console.print(_results(report))
+    from .compare_plots import verdicts
+
+    for sentence in verdicts(report):
+        console.print(sentence, highlight=False)
+    console.print("±: 95 % interval over seeds. p: paired t-test, Holm's correction.")
+    if plot:
+        _draw(plot, report)
+
+
+def _plan(
+    data: str,
+    ablation: Literal["splits", "mixer"] | None,
+    budget: Literal["parameters", "macs", "both"] | None,
+    seeds: int,
+    epochs: int,
+) -> "Plan":
+    """Decide what is compared, or say why it cannot be."""
+    from dataclasses import replace
+
+    from .compare_runs import Plan
+    from .recipes import RECIPES
+
+    recipe = replace(RECIPES["small"], epochs=epochs)
+    panels: Any = (ablation,) if ablation else ("parameters", "macs")
+    if budget in ("parameters", "macs"):
+        panels = (budget,)
+    plan = Plan(data, panels, seeds, recipe)
+    try:
+        plan.networks()
+    except (ImportError, OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--data") from None
+    return plan
+
+
+def _kept(file: Path, plan: "Plan") -> "list[Run]":
+    from .compare_runs import CompareError, read_runs
+
+    try:
+        return read_runs(file.read_text(encoding="utf-8"), plan)
+    except (CompareError, OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(
+            f"{file} cannot be gone on with: {error}", param_hint="--resume"
+        ) from None
+
+
+def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
+    """Make the runs that are missing, and write what there is after each."""
+    from .compare_runs import CompareError, as_json, report, runs
+
+    command = shlex.join(["tbc", *sys.argv[1:]])
+    made = list(made)
+    with progress_bar() as bar:
+        total = len(plan.networks()) * plan.seeds
+        task = bar.add_task("Training", total=total, completed=len(made))
+        try:
+            for run in runs(plan, made, jobs):
+                made.append(run)
+                if json_file:
+                    write_named(json_file, as_json(report(plan, made, command)), "--json")
+                bar.advance(task)
+        except CompareError as error:
+            console.print(f"[red]{error}[/]", highlight=False)
+            raise typer.Exit(1) from None
+    return report(plan, made, command)
+
+
+def _networks(plan: "Plan") -> Table:
+    """Show what the networks cost, before they are trained."""
+    first, *_ = networks = plan.networks()
+    shown = plain_table("network", "widths", "parameters", "ratio", "MACs", "ratio", left=2)
+    for network in networks:
+        widths = network.options.get("widths", [])
+        shown.add_row(
+            *(network.label, " ".join(map(str, widths)), f"{network.parameters:,}"),
+            f"{network.parameters / first.parameters:.3f}",
+            *(f"{network.macs:,}", f"{network.macs / first.macs:.3f}"),
+        )
+    return shown
+
+
+def _results(report: dict[str, Any]) -> Table:
+    """Show means, and differences from the yardstick, in percentage points."""
+    from .compare_plots import TITLES
+
+    labels = {network["name"]: network["label"] for network in report["networks"]}
+    yardstick = report["networks"][0]["label"]
+    shown = plain_table("compared at", "network", "top-1 %", f"− {yardstick}", "p", left=2)
+    for row in report["statistics"]:
+        first = "difference" not in row
+        difference = "" if first else _plus_minus(row["difference"], "+")
+        p = "" if first else "–" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+        shown.add_row(
+            *(TITLES[row["panel"]] if first else "", labels[row["network"]], _plus_minus(row)),
+            *(difference, p),
+        )
+    return shown
+
+
+def _plus_minus(interval: dict[str, Any], sign: str = "") -> str:
+    """Write a mean and half its interval, which is symmetric."""
+    half = (interval["high"] - interval["low"]) / 2
+    return f"{100 * interval['mean']:{sign}.2f} ± {100 * half:.2f}"
+
+
+def _draw(file: Path, report: dict[str, Any]) -> None:
+    import matplotlib.pyplot as plt
+
+    from tbc_models.files import replacing
+
+    from .compare_plots import compared
+
+    figure = compared(report)[0].figure
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:], dpi=150)  # type: ignore[union-attr]
+    plt.close(figure)  # type: ignore[arg-type]
+    console.print(f"Wrote {file}", highlight=False, soft_wrap=True)

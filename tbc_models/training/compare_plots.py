@@ -1,0 +1,99 @@
+"""Draw what `tbc compare` measured, from the files that it wrote."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from tbc_models.draw import COLOURS
+
+TITLES = {
+    "parameters": "equal parameters",
+    "macs": "equal MACs",
+    "splits": "splits and their width (as Table 5)",
+    "mixer": "mixer (as Table 6)",
+}
+_BLUE, _RED, _GREEN = COLOURS[:3]
+_GREY = "#666666"
+_OPERATORS = {"SC": _GREY, "GC": _RED, "TBC": _BLUE, "TGC": _GREEN}
+
+
+def compared(report: dict[str, Any]) -> list[Axes]:
+    """Draw the accuracy of each network: mean, 95 % interval and every seed.
+
+    Args:
+        report: what `tbc compare` wrote, with all its runs.
+
+    Returns:
+        The axes of each panel.
+
+    Example:
+        >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
+        >>> network = {"name": "SC, 8", "label": "SC"}
+        >>> runs = [{"network": "SC, 8", "top1": top1} for top1 in (0.94, 0.96)]
+        >>> axes, = compared({"networks": [network], "runs": runs, "statistics": [row]})
+        >>> axes.get_title()
+        'equal MACs'
+    """
+    labels = {network["name"]: network["label"] for network in report["networks"]}
+    rows = report["statistics"]
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
+    most = max(sum(row["panel"] == panel for row in rows) for panel in panels)
+    _, all_axes = plt.subplots(
+        *(1, len(panels)),
+        figsize=(2 + 4 * len(panels), 1.2 + 0.36 * most),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, panel in zip(all_axes[0], panels, strict=True):
+        shown = [row for row in rows if row["panel"] == panel]
+        for y, row in enumerate(shown):
+            colour = _OPERATORS.get(labels[row["network"]].split()[0], _BLUE if y else _GREY)
+            top1 = [100 * r["top1"] for r in report["runs"] if r["network"] == row["network"]]
+            axes.plot(top1, [y] * len(top1), "o", color=colour, alpha=0.3, ms=4, mew=0)
+            mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
+            axes.errorbar(
+                *(mean, y), xerr=[[mean - low], [high - mean]], fmt="D", ms=5, capsize=3, color=colour
+            )
+        axes.axvline(100 * shown[0]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
+        axes.set_yticks(range(len(shown)), [labels[row["network"]] for row in shown])
+        axes.set(title=TITLES[panel], xlabel="top-1 of the test images, %")
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    return list(all_axes[0])
+
+
+def verdicts(report: dict[str, Any]) -> list[str]:
+    """Say of each panel what its statistics say, and no more.
+
+    Args:
+        report: what `tbc compare` wrote, with all its runs.
+
+    Returns:
+        A sentence for each panel.
+
+    Example:
+        >>> networks = [{"name": name, "label": name} for name in ("SC", "TBC B=2")]
+        >>> tbc = {"panel": "macs", "network": "TBC B=2", "difference": {"mean": -0.02}}
+        >>> rows = [{"panel": "macs", "network": "SC"}, tbc | {"p_holm": 0.01}]
+        >>> verdicts({"networks": networks, "statistics": rows})
+        ['At equal MACs, of 1 compared with SC: better none; worse TBC B=2; no difference ...none.']
+    """
+    labels = {network["name"]: network["label"] for network in report["networks"]}
+    rows = report["statistics"]
+    sentences = []
+    for panel in dict.fromkeys(row["panel"] for row in rows):
+        yardstick, *others = (row for row in rows if row["panel"] == panel)
+        kinds: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
+        for row in others:
+            found = row["p_holm"] is not None and row["p_holm"] < 0.05
+            kind = "better" if row["difference"]["mean"] > 0 else "worse"
+            kinds[kind if found else "no difference shown"].append(labels[row["network"]])
+        words = "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in kinds.items())
+        title = TITLES[panel]
+        start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
+        sentences.append(
+            f"{start}, of {len(others)} compared with {labels[yardstick['network']]}: {words}."
+        )
+    return sentences
