@@ -275,7 +275,9 @@ def build(network: Network, images: Images) -> nn.Module:
         TiedBlockConv2d(...)
     """
     trunk = "widths" in network.options
-    built = SmallTrunk(**network.options, images=images) if trunk else _resnet(network.options, images)
+    built = (
+        SmallTrunk(**network.options, images=images) if trunk else _resnet(network.options, images)
+    )
     return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -293,7 +295,12 @@ def family(groups: int, blocks: int) -> str:
         >>> family(1, 1), family(1, 4), family(2, 4)
         ('SC', 'TBC B=4', 'TGC G=2 B=4')
     """
-    operator = {(False, False): "SC", (True, False): "GC", (False, True): "TBC", (True, True): "TGC"}
+    operator = {
+        (False, False): "SC",
+        (True, False): "GC",
+        (False, True): "TBC",
+        (True, True): "TGC",
+    }
     told = [f"{name}={n}" for name, n in (("G", groups), ("B", blocks)) if n > 1]
     return " ".join([operator[groups > 1, blocks > 1], *told])
 

@@ -54,7 +54,12 @@ def compared(report: dict[str, Any]) -> list[Axes]:
             axes.plot(top1, [y] * len(top1), "o", color=colour, alpha=0.3, ms=4, mew=0)
             mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
             axes.errorbar(
-                *(mean, y), xerr=[[mean - low], [high - mean]], fmt="D", ms=5, capsize=3, color=colour
+                *(mean, y),
+                xerr=[[mean - low], [high - mean]],
+                fmt="D",
+                ms=5,
+                capsize=3,
+                color=colour,
             )
         axes.axvline(100 * shown[0]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
         axes.set_yticks(range(len(shown)), [labels[row["network"]] for row in shown])
