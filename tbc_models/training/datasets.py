@@ -138,7 +138,7 @@ def open_data(
         >>> open_data("mnits")
         Traceback (most recent call last):
         ...
-        tbc_models.training.datasets.DataError: mnits is no data set: did you mean mnist?
+        tbc_models.training.datasets.DataError: 'mnits' is no data set: did you mean mnist?
     """
     kind, colon, where = spec.partition(":")
     if kind in _EMBEDDED and colon:
@@ -146,7 +146,7 @@ def open_data(
     if kind in _EMBEDDED:
         return _embedded(kind)
     if kind not in _PUBLISHED and kind not in _FOLDERS:
-        raise DataError(f"{spec} is no data set: {_nearest(spec)}")
+        raise DataError(f"{spec!r} is no data set: {_nearest(spec)}")
     if not where:
         raise DataError(f"{kind} needs the folder that it is in: give {kind}:PATH")
     path = Path(where).expanduser()
@@ -163,7 +163,7 @@ def open_data(
 def _nearest(spec: str) -> str:
     kinds = {kind: kind for kind in _EMBEDDED}
     kinds |= {kind: f"{kind}:PATH" for kind in (*_PUBLISHED, *_FOLDERS)}
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return f"did you mean imagefolder:{spec}?"
     near = get_close_matches(spec.partition(":")[0].lower(), kinds, n=2)
     if near:
