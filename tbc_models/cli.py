@@ -1,6 +1,5 @@
 """The command `tbc`."""
 
-import ast
 import io
 import json
 import math
@@ -25,7 +24,8 @@ from . import check as checking
 from . import check_modules, count, exporting, tables
 from .bench.cli import bench
 from .paper import TABLES
-from .terminal import plain_table, progress_bar, require_writable, write_named
+from .terminal import plain_table, progress_bar, require_writable, setting, write_named
+from .training import cli as training
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -267,7 +267,7 @@ def summary(
     size: Size = None,
 ) -> None:
     """Show a network layer by layer: operator, shape, blocks, groups, parameters, MACs."""
-    network = _build(name, dict(_setting(text) for text in settings or []))
+    network = _build(name, dict(setting(text) for text in settings or []))
     pixels = size or count.input_size(network)
     try:
         layers, measured = count.layers(network, pixels), count.measure(network, pixels)
@@ -393,8 +393,7 @@ def tie(
         write_named(json_file, json.dumps(report, indent=1) + "\n", "--json")
     if out is not None:
         try:
-            how = {"where": where, "weights": weights}
-            exporting.save(out, tying.model, name=name, blocks=blocks, **how)
+            exporting.save(out, tying.model, name=name, blocks=blocks, where=where, weights=weights)
         except OSError as error:
             raise typer.BadParameter(
                 f"{out} cannot be written: {error}", param_hint="--out"
@@ -456,6 +455,19 @@ def export(
         raise typer.Exit(1)
 
 
+app.command(
+    epilog="Examples:\n\n- `tbc train --model tied_resnet14_s --data mnist`\n\n"
+    "- `tbc train --model tied_resnet50 --data imagefolder:photos --epochs 30 --batch-size 64`\n\n"
+    "- `tbc train --model tied_resnet50 --data imagenet:/data/imagenet --recipe paper --devices 8 "
+    "--precision bf16-mixed --channels-last --out runs/r50 --resume`\n\n"
+    "- `torchrun --nproc_per_node=8 -m tbc_models train --model tied_resnet50 "
+    "--data imagenet:/data/imagenet`"
+)(training.train)
+app.command(
+    epilog="Examples:\n\n- `tbc evaluate runs/tied_resnet14_s-mnist-small/last.ckpt`\n\n"
+    "- `tbc evaluate last.ckpt --data imagefolder:photos --plot confusion.png`"
+)(training.evaluate)
+
 _SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "GroupNorm": "GN"}
 
 
@@ -478,16 +490,6 @@ def _create(name: str, pretrained: bool = False) -> torch.nn.Module:
 def _told(error: Exception) -> str:
     """Tell an error in one line; timm's bare assertions say nothing themselves."""
     return (str(error) or f"{type(error).__name__} in timm").splitlines()[0]
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    option, equals, value = text.partition("=")
-    if not equals or not option.isidentifier():
-        raise typer.BadParameter(f"{text!r} is not OPTION=VALUE", param_hint="--set")
-    try:
-        return option, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return option, value  # a word
 
 
 def _table(rows: list[checking.Row]) -> Table:

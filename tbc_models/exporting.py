@@ -1,6 +1,8 @@
 """Networks of timm as files: tied weights that can be loaded again, and ONNX for other runtimes."""
 
+import json
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,14 @@ TOLERANCE = 1e-4
 in other orders of summing, through a hundred layers."""
 
 
-def create(name: str, *, pretrained: bool = False) -> nn.Module:
+def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     """Build a registered network with numbers.
 
     Args:
         name: as registered with timm, ours or timm's.
         pretrained: with timm's trained weights, downloaded where they are not here yet; else they
             are random.
+        options: of the network.
 
     Returns:
         The network, in evaluation mode.
@@ -42,7 +45,7 @@ def create(name: str, *, pretrained: bool = False) -> nn.Module:
     """
     check_name(name)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained)
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # a lost line has many names
         if not pretrained:
             raise
@@ -57,17 +60,19 @@ def save(
     model: nn.Module,
     *,
     name: str,
-    blocks: int,
+    options: Mapping[str, Any] | None = None,
+    blocks: int | None = None,
     where: str = "*",
     weights: str = "nearest",
 ) -> None:
-    """Save the weights of a tied network, with what is needed to build it again.
+    """Save the weights of a network, with what is needed to build it again.
 
     Args:
         file: of safetensors; one that exists is replaced when the new one is whole.
-        model: what `tbc_gpu.tie` gave.
-        name: of the network that was tied.
-        blocks: that it was tied with.
+        model: what timm built, or what `tbc_gpu.tie` gave.
+        name: of the network, before it was tied.
+        options: that it was built with; plain numbers and texts.
+        blocks: that it was tied with; left out, it was not tied.
         where: the pattern that it was tied with.
         weights: what it was tied with, "nearest" or "random".
 
@@ -82,8 +87,11 @@ def save(
         >>> torch.equal(load("resnet18", file).layer1[0].conv1.weight, tied.layer1[0].conv1.weight)
         True
     """
-    how = {"network": name, "blocks": str(blocks), "where": where, "weights": weights}
-    how["tied-block-conv"] = version("tied-block-conv")
+    how = {"network": name, "tied-block-conv": version("tied-block-conv")}
+    if options:
+        how["options"] = json.dumps(options)
+    if blocks is not None:
+        how |= {"blocks": str(blocks), "where": where, "weights": weights}
     with replacing(file) as temporary:
         try:
             save_model(model, str(temporary), how)
@@ -111,7 +119,7 @@ def load(name: str, file: Path) -> nn.Module:
         ...
         FileNotFoundError: ...
     """
-    network = create(name)
+    check_name(name)
     try:
         with safe_open(file, framework="pt") as opened:
             how = opened.metadata() or {}
@@ -119,6 +127,7 @@ def load(name: str, file: Path) -> nn.Module:
         raise ValueError(f"{file} is no file of safetensors: {error}") from None
     if (of := how.get("network", name)) != name:
         raise ValueError(f"{file} has the weights of {of}, not of {name}")
+    network = create(name, **json.loads(how.get("options", "{}")))
     if "blocks" in how:
         network = tie(
             network, blocks=int(how["blocks"]), where=how["where"], weights="random"
@@ -164,8 +173,7 @@ def to_onnx(network: nn.Module, file: Path, size: int) -> float:
         raise ImportError(
             f"{error.name} is not installed: pip install 'tied-block-conv[export]'"
         ) from None
-    configuration: Any = network.pretrained_cfg
-    channels = configuration["input_size"][0]
+    channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d))
     images = torch.randn(3, channels, size, size)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself

@@ -1,15 +1,18 @@
 """What the commands share: tables, bars and files that their options name."""
 
+import ast
 import os
 from pathlib import Path
+from typing import Any
 
 import typer
+from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .files import write_text
+from .files import replacing, write_text
 
 
 def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
@@ -53,3 +56,23 @@ def write_named(file: Path, text: str, option: str) -> None:
         write_text(file, text)
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
+
+
+def write_picture(file: Path, figure: Figure, option: str) -> None:
+    """Write a figure to a file that an option names, or say that it cannot be."""
+    try:
+        with replacing(file) as temporary:
+            figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png", dpi=120)
+    except (OSError, ValueError) as error:  # a format that matplotlib does not know
+        raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Take OPTION=VALUE apart; the value is a Python literal, or a word."""
+    option, equals, value = text.partition("=")
+    if not equals or not option.isidentifier():
+        raise typer.BadParameter(f"{text!r} is not OPTION=VALUE", param_hint="--set")
+    try:
+        return option, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return option, value  # a word

@@ -1,0 +1,1 @@
+"""Training the networks on images: data, recipes and the loop."""

