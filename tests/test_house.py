@@ -34,7 +34,7 @@ from tbc_models import (
 from tbc_models.bench import blocks, layers, networks, plots, reference, timing, tune
 from tbc_models.draw import memory, wiring
 from tbc_models.files import write_text
-from tbc_models.training import datasets
+from tbc_models.training import compare, compare_plots, compare_runs, datasets, paired
 
 
 def public_functions() -> Iterator[Any]:
@@ -45,6 +45,7 @@ def public_functions() -> Iterator[Any]:
     whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
     whole += [efficientnet, exporting, resnest, resnet, resnext, senet, tables]
     whole += [blocks, layers, networks, plots, reference, timing, tune, datasets]
+    whole += [compare, compare_plots, compare_runs, paired]
     for module in whole:
         for name, value in vars(module).items():
             local = getattr(value, "__module__", "") == module.__name__

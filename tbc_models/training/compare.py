@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models.count import measure
@@ -164,8 +164,8 @@ def trunk_cost(
     into, size = images.channels, images.size
     for i, (out, stride) in enumerate(zip(widths, _strides(images), strict=True)):
         size = math.ceil(size / stride)
-        of = {"groups": groups, "blocks": blocks} if i else {"groups": 1, "blocks": 1}
-        layer = cost.tied_block_group_conv(into, out, 3, **of, output_size=size)
+        G, B = (groups, blocks) if i else (1, 1)  # noqa: N806
+        layer = cost.tied_block_group_conv(into, out, 3, groups=G, blocks=B, output_size=size)
         parameters += layer.parameters + 2 * out  # scale and shift of the normalisation
         macs += layer.macs
         into = out
@@ -278,7 +278,7 @@ def build(network: Network, images: Images) -> nn.Module:
     built = (
         SmallTrunk(**network.options, images=images) if trunk else _resnet(network.options, images)
     )
-    return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return built.to(memory_format=torch.channels_last)
 
 
 def family(groups: int, blocks: int) -> str:
@@ -318,5 +318,5 @@ def _convolution(into: int, out: int, stride: int, groups: int, blocks: int) -> 
 
 def _resnet(options: dict[str, Any], images: Images) -> nn.Module:
     of_images = {"in_chans": images.channels, "num_classes": images.classes}
-    built: nn.Module = timm.create_model("tied_resnet14_s", **options, **of_images)
+    built: nn.Module = timm.create_model("tied_resnet14_s", **(options | of_images))
     return built

@@ -9,7 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tbc_models.terminal import plain_table, progress_bar, require_writable, write_named
+from tbc_models.terminal import (
+    plain_table,
+    progress_bar,
+    require_writable,
+    write_named,
+    write_picture,
+)
 
 if TYPE_CHECKING:
     from .compare_runs import Plan, Run
@@ -31,7 +37,7 @@ def compare(
         typer.Option(help="Compare TiedResNets instead: as Table 5, or as Table 6."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each network; at least 2.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 8,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, of one thread each.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the runs that the --json file has.")
@@ -68,13 +74,14 @@ def compare(
         console.print(f"{seeds} seeds are few: expect wide intervals. Five is the usual number.")
     report = _run(plan, made, jobs, json_file)
     console.print(_results(report))
-    from .compare_plots import verdicts
+    from .compare_plots import compared, verdicts
 
     for sentence in verdicts(report):
         console.print(sentence, highlight=False)
     console.print("±: 95 % interval over seeds. p: paired t-test, Holm's correction.")
     if plot:
-        _draw(plot, report)
+        write_picture(plot, compared(report), "--plot")
+        console.print(f"Wrote {plot}", highlight=False, soft_wrap=True)
 
 
 def _plan(
@@ -137,12 +144,15 @@ def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> 
 def _networks(plan: "Plan") -> Table:
     """Show what the networks cost, before they are trained."""
     first, *_ = networks = plan.networks()
-    shown = plain_table("network", "widths", "parameters", "ratio", "MACs", "ratio", left=2)
+    shown = plain_table(
+        "network", "widths", "equal", "parameters", "ratio", "MACs", "ratio", left=3
+    )
     for network in networks:
-        widths = network.options.get("widths", [])
+        widths = " ".join(map(str, network.options.get("widths", [])))
+        equal = " ".join(name for name in network.panels if name in ("parameters", "macs"))
         shown.add_row(
-            *(network.label, " ".join(map(str, widths)), f"{network.parameters:,}"),
-            f"{network.parameters / first.parameters:.3f}",
+            *(network.label, widths, "both" if " " in equal else equal),
+            *(f"{network.parameters:,}", f"{network.parameters / first.parameters:.3f}"),
             *(f"{network.macs:,}", f"{network.macs / first.macs:.3f}"),
         )
     return shown
@@ -170,17 +180,3 @@ def _plus_minus(interval: dict[str, Any], sign: str = "") -> str:
     """Write a mean and half its interval, which is symmetric."""
     half = (interval["high"] - interval["low"]) / 2
     return f"{100 * interval['mean']:{sign}.2f} ± {100 * half:.2f}"
-
-
-def _draw(file: Path, report: dict[str, Any]) -> None:
-    import matplotlib.pyplot as plt
-
-    from tbc_models.files import replacing
-
-    from .compare_plots import compared
-
-    figure = compared(report)[0].figure
-    with replacing(file) as temporary:
-        figure.savefig(temporary, format=file.suffix[1:], dpi=150)  # type: ignore[union-attr]
-    plt.close(figure)  # type: ignore[arg-type]
-    console.print(f"Wrote {file}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tbc_models.draw import COLOURS
 
@@ -18,28 +18,28 @@ _GREY = "#666666"
 _OPERATORS = {"SC": _GREY, "GC": _RED, "TBC": _BLUE, "TGC": _GREEN}
 
 
-def compared(report: dict[str, Any]) -> list[Axes]:
+def compared(report: dict[str, Any]) -> Figure:
     """Draw the accuracy of each network: mean, 95 % interval and every seed.
 
     Args:
         report: what `tbc compare` wrote, with all its runs.
 
     Returns:
-        The axes of each panel.
+        The figure, with axes for each panel.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
         >>> network = {"name": "SC, 8", "label": "SC"}
         >>> runs = [{"network": "SC, 8", "top1": top1} for top1 in (0.94, 0.96)]
-        >>> axes, = compared({"networks": [network], "runs": runs, "statistics": [row]})
-        >>> axes.get_title()
-        'equal MACs'
+        >>> figure = compared({"networks": [network], "runs": runs, "statistics": [row]})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['equal MACs']
     """
     labels = {network["name"]: network["label"] for network in report["networks"]}
     rows = report["statistics"]
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     most = max(sum(row["panel"] == panel for row in rows) for panel in panels)
-    _, all_axes = plt.subplots(
+    figure, all_axes = plt.subplots(
         *(1, len(panels)),
         figsize=(2 + 4 * len(panels), 1.2 + 0.36 * most),
         sharex=True,
@@ -66,7 +66,7 @@ def compared(report: dict[str, Any]) -> list[Axes]:
         axes.set(title=TITLES[panel], xlabel="top-1 of the test images, %")
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
-    return list(all_axes[0])
+    return figure
 
 
 def verdicts(report: dict[str, Any]) -> list[str]:

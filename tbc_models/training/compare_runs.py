@@ -8,8 +8,11 @@ the number of processes, and a run that the file has need not be made again.
 import json
 import logging
 import multiprocessing
+import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -313,3 +316,13 @@ def _processes(jobs: int) -> Executor:
 def _prepare() -> None:
     torch.set_num_threads(1)  # sums in one order, and no two processes on one core
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Stop a process whose parent was killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
