@@ -79,7 +79,10 @@ class Run(NamedTuple):
 
 
 class CompareError(ValueError):
-    """A comparison that cannot be made or gone on with, and what to do about it.
+    """A comparison that cannot be made or gone on with, and why.
+
+    Args:
+        message: one line.
 
     Example:
         >>> raise CompareError("TBC B=2, seed 3: the loss is nan at step 5")
@@ -87,6 +90,9 @@ class CompareError(ValueError):
         ...
         tbc_models.training.compare_runs.CompareError: TBC B=2, seed 3: the loss is nan at step 5
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 def images_of(data: Data) -> Images:
@@ -120,6 +126,7 @@ def train(network: Network, seed: int, plan: Plan) -> Run:
         CompareError: if the loss is not finite.
 
     Example:
+        >>> from dataclasses import replace
         >>> from .recipes import RECIPES
         >>> plan = Plan("digits", ("macs",), 2, replace(RECIPES["small"], epochs=1))
         >>> train(plan.networks()[0], 0, plan) == train(plan.networks()[0], 0, plan)
@@ -151,7 +158,7 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
 
     Example:
         >>> from .recipes import RECIPES
-        >>> plan = Plan("digits", ("macs",), 1, replace(RECIPES["small"], epochs=1))
+        >>> plan = Plan("digits", ("macs",), 1, RECIPES["small"])
         >>> have = [Run(network.name, 0, 0.5, 1.0) for network in plan.networks()]
         >>> list(runs(plan, have, jobs=1))
         []
