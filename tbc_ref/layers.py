@@ -30,7 +30,9 @@ from .tied import (
     tied_block_linear_backward,
 )
 
-CONVOLUTIONS = {  # by the counts that are more than one
+Operator = tuple[Callable[..., Array], Callable[..., Any]]  # with its derivative
+
+CONVOLUTIONS: dict[tuple[str, ...], Operator] = {  # by the counts that are more than one
     (): (standard_conv, standard_conv_backward),
     ("groups",): (group_conv, group_conv_backward),
     ("blocks",): (tied_block_conv, tied_block_conv_backward),
@@ -145,14 +147,9 @@ class Convolution(Layer):
         kernel = as_pair("kernel_size", kernel_size, minimum=1)
         shape = (c_o // blocks, c_i // (groups * blocks), *kernel)
         several = {name: count for name, count in counts.items() if count > 1}
-        super().__init__(
-            *CONVOLUTIONS[tuple(several)],
-            _he(rng, shape),
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            **several,
-        )
+        f, f_backward = CONVOLUTIONS[tuple(several)]
+        options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+        super().__init__(f, f_backward, _he(rng, shape), **several, **options)
 
 
 class Linear(Layer):

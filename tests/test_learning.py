@@ -116,7 +116,7 @@ def test_a_hundred_steps_agree_with_pytorch(operator: str, digits: tuple[Array, 
             twin(torch.from_numpy(x)), torch.from_numpy(labels)
         )
         theirs.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         theirs.step()
         np.testing.assert_allclose(losses[-1], loss.item(), rtol=0, atol=1e-9)
     assert np.mean(losses[-10:]) < 0.5 * losses[0]  # it has learned, not stood still
@@ -133,8 +133,9 @@ def test_a_hundred_steps_agree_with_pytorch(operator: str, digits: tuple[Array, 
 def test_a_strict_array_library_learns_the_same() -> None:
     strict = array_api_strict.asarray
     networks = [tiny(np.random.default_rng(0), blocks=2) for _ in range(2)]
-    for network, library in zip(networks, (np.asarray, strict), strict=True):
-        network.convert(lambda array: np.asarray(array, np.float64))
+    libraries: list[Callable[[Array], Any]] = [np.asarray, strict]
+    for network, library in zip(networks, libraries, strict=True):
+        network.convert(np.float64)
         network.convert(library)
         sgd = SGD(network, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
         rng = np.random.default_rng(1)
