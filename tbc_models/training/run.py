@@ -114,9 +114,13 @@ def train(
     try:
         with _quietly():
             trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
-    except DivergedError as error:
-        kept = f"the last finite checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
+    except (DivergedError, OSError) as error:
+        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+        if isinstance(error, DivergedError):
+            raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
+        raise OSError(
+            f"{out} cannot be written to: {error}; {kept}. Make room, then --resume."
+        ) from None
     if trainer.is_global_zero:
         exporting.save(
             out / WEIGHTS,
