@@ -4,7 +4,7 @@ The functions follow the Python array API standard, so the same lines run on Num
 torch and array-api-strict arrays. Each `f` has its derivative `f_backward` below it.
 """
 
-from . import cost, nn
+from . import cost, layers, network, nn
 from .conv import (
     Gradients,
     group_conv,
@@ -36,8 +36,10 @@ __all__ = [
     "gradcheck",
     "group_conv",
     "group_conv_backward",
+    "layers",
     "linear",
     "linear_backward",
+    "network",
     "nn",
     "split",
     "standard_conv",

@@ -38,11 +38,12 @@ from tbc_models.training import compare, compare_plots, compare_runs, datasets, 
 
 
 def public_functions() -> Iterator[Any]:
-    for module in (tbc_ref, tbc_gpu):
+    for module in (tbc_ref, tbc_ref.nn, tbc_gpu):
         for name in module.__all__:
             if not isinstance(getattr(module, name), ModuleType):
                 yield getattr(module, name)
-    whole = [tbc_ref.cost, tbc_ref.nn, attention, bottleneck, count, draw, files, gcnet, paper]
+    whole = [tbc_ref.cost, tbc_ref.layers, tbc_ref.network]
+    whole += [attention, bottleneck, count, draw, files, gcnet, paper]
     whole += [efficientnet, exporting, resnest, resnet, resnext, senet, tables]
     whole += [blocks, layers, networks, plots, reference, timing, tune, datasets]
     whole += [compare, compare_plots, compare_runs, paired]

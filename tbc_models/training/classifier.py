@@ -111,7 +111,7 @@ class Classifier(L.LightningModule):
         logits = self(images)
         loss = self.loss(logits, targets)
         if not torch.isfinite(loss):
-            raise DivergedError(f"the loss is {loss:.3g} at step {self.global_step + 1}")
+            raise DivergedError(f"the loss is {loss.item():.3g} at step {self.global_step + 1}")
         correct = (logits.argmax(1) == batch[1]).sum()
         self.log("train/loss", loss.detach())
         return {"loss": loss, "correct": correct}

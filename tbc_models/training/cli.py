@@ -1,10 +1,8 @@
 """`tbc train` and `tbc evaluate`. What takes seconds to import is imported when it is needed."""
 
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -284,9 +282,7 @@ def _nothing(_: str) -> None:
 
 @contextmanager
 def _told_in_one_line(debug: bool) -> Iterator[None]:
-    """Turn what a user can mend into one line; Lightning's own remarks are kept quiet."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    """Turn what a user can mend into one line."""
     try:
         yield
     except (typer.Exit, typer.BadParameter):

@@ -1,6 +1,9 @@
 """A whole training: how it begins, what is kept of it, how it goes on, and what came out."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +25,11 @@ from .recipes import Recipe
 from .settings import Machine, RunError, Settings
 
 WEIGHTS = "weights.safetensors"
+NO_FILES: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+}
 
 
 class Score(NamedTuple):
@@ -104,10 +112,15 @@ def train(
         enable_progress_bar=bar,
     )
     try:
-        trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
-    except DivergedError as error:
-        kept = f"the last finite checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
+        with _quietly():
+            trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
+    except (DivergedError, OSError) as error:
+        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+        if isinstance(error, DivergedError):
+            raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
+        raise OSError(
+            f"{out} cannot be written to: {error}; {kept}. Make room, then --resume."
+        ) from None
     if trainer.is_global_zero:
         exporting.save(
             out / WEIGHTS,
@@ -145,10 +158,9 @@ def fit(
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
     steps = len(data.train) // recipe.batch_size
     learner = Classifier(network, recipe, classes=len(data.classes), steps=steps, seed=seed)
-    trainer = _trainer(
-        recipe, Machine(), logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
-    trainer.fit(learner, LabelledImages(data, recipe, seed=seed, size=size))
+    trainer = _trainer(recipe, Machine(), **NO_FILES)
+    with _quietly():
+        trainer.fit(learner, LabelledImages(data, recipe, seed=seed, size=size))
     return _score({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
@@ -208,10 +220,9 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
     images = LabelledImages(
         data, learner.recipe, seed=0, size=settings.size, workers=machine.workers
     )
-    trainer = _trainer(
-        learner.recipe, machine, logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
-    (result,) = trainer.test(learner, images, verbose=False)
+    trainer = _trainer(learner.recipe, machine, **NO_FILES)
+    with _quietly():
+        (result,) = trainer.test(learner, images, verbose=False)
     return Evaluation(_score(result), learner.confusion.compute().cpu(), settings)
 
 
@@ -238,21 +249,32 @@ def _trainer(
 ) -> L.Trainer:
     averaging = [average(recipe.ema)] if recipe.ema else []
     several = machine.devices * machine.nodes > 1
-    return L.Trainer(
-        max_epochs=recipe.epochs,
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        strategy="ddp" if several else "auto",
-        sync_batchnorm=several and torch.cuda.is_available(),
-        precision=machine.precision,
-        callbacks=[*averaging, *callbacks],
-        use_distributed_sampler=False,  # `Batches` and `LabelledImages` divide the images
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        enable_model_summary=False,
-        **options,
-    )
+    with _quietly():
+        return L.Trainer(
+            max_epochs=recipe.epochs,
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=machine.devices,
+            num_nodes=machine.nodes,
+            strategy="ddp" if several else "auto",
+            sync_batchnorm=several and torch.cuda.is_available(),
+            precision=machine.precision,
+            callbacks=[*averaging, *callbacks],
+            use_distributed_sampler=False,  # `Batches` and `LabelledImages` divide the images
+            num_sanity_val_steps=0,
+            log_every_n_steps=10,
+            enable_model_summary=False,
+            **options,
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Spare the reader what Lightning remarks on hardware, products and its own settings."""
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
 
 
 def _score(tested: Mapping[str, float]) -> Score:
