@@ -12,6 +12,7 @@ the paper's do.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import timm
@@ -175,6 +176,7 @@ def trunk_cost(
     return parameters + classifier.parameters, macs + classifier.macs
 
 
+@cache
 def equal_widths(budget: Budget, groups: int, blocks: int, images: Images) -> tuple[int, ...]:
     """Find the widths at which a family costs what SC costs.
 

@@ -17,6 +17,8 @@ from tbc_models.terminal import (
     write_picture,
 )
 
+from .cli import _told_in_one_line
+
 if TYPE_CHECKING:
     from .compare_runs import Plan, Run
 
@@ -67,21 +69,22 @@ def compare(
     require_writable(plot, "--plot")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"{plot} must end in .png, .svg or .pdf.", param_hint="--plot")
-    plan = _plan(data, ablation, budget, seeds, epochs)
-    made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
-    console.print(_networks(plan))
-    if seeds < _ENOUGH:
-        console.print(f"{seeds} seeds are few: expect wide intervals. Five is the usual number.")
-    report = _run(plan, made, jobs, json_file)
-    console.print(_results(report))
-    from .compare_plots import compared, verdicts
+    with _told_in_one_line(debug=False):
+        plan = _plan(data, ablation, budget, seeds, epochs)
+        made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
+        console.print(_networks(plan))
+        if seeds < _ENOUGH:
+            console.print(f"{seeds} seeds are few: expect wide intervals. Five are usual.")
+        report = _run(plan, made, jobs, json_file)
+        console.print(_results(report))
+        from .compare_plots import compared, verdicts
 
-    for sentence in verdicts(report):
-        console.print(sentence, highlight=False)
-    console.print("±: 95 % interval over seeds. p: paired t-test, Holm's correction.")
-    if plot:
-        write_picture(plot, compared(report), "--plot")
-        console.print(f"Wrote {plot}", highlight=False, soft_wrap=True)
+        for sentence in verdicts(report):
+            console.print(sentence, highlight=False)
+        console.print("±: 95 % interval over seeds. p: paired t-test, Holm's correction.")
+        if plot:
+            write_picture(plot, compared(report), "--plot")
+            console.print(f"Wrote {plot}", highlight=False, soft_wrap=True)
 
 
 def _plan(
@@ -91,7 +94,7 @@ def _plan(
     seeds: int,
     epochs: int,
 ) -> "Plan":
-    """Decide what is compared, or say why it cannot be."""
+    """Decide what is compared."""
     from dataclasses import replace
 
     from .compare_runs import Plan
@@ -101,12 +104,7 @@ def _plan(
     panels: Any = (ablation,) if ablation else ("parameters", "macs")
     if budget in ("parameters", "macs"):
         panels = (budget,)
-    plan = Plan(data, panels, seeds, recipe)
-    try:
-        plan.networks()
-    except (ImportError, OSError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--data") from None
-    return plan
+    return Plan(data, panels, seeds, recipe)
 
 
 def _kept(file: Path, plan: "Plan") -> "list[Run]":
@@ -114,30 +112,24 @@ def _kept(file: Path, plan: "Plan") -> "list[Run]":
 
     try:
         return read_runs(file.read_text(encoding="utf-8"), plan)
-    except (CompareError, OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(
-            f"{file} cannot be gone on with: {error}", param_hint="--resume"
-        ) from None
+    except ValueError as error:  # what is no text at all raises one too
+        raise CompareError(f"{file} cannot be gone on with: {error}") from None
 
 
 def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
     """Make the runs that are missing, and write what there is after each."""
-    from .compare_runs import CompareError, as_json, report, runs
+    from .compare_runs import as_json, report, runs
 
     command = shlex.join(["tbc", *sys.argv[1:]])
     made = list(made)
     with progress_bar() as bar:
         total = len(plan.networks()) * plan.seeds
         task = bar.add_task("Training", total=total, completed=len(made))
-        try:
-            for run in runs(plan, made, jobs):
-                made.append(run)
-                if json_file:
-                    write_named(json_file, as_json(report(plan, made, command)), "--json")
-                bar.advance(task)
-        except CompareError as error:
-            console.print(f"[red]{error}[/]", highlight=False)
-            raise typer.Exit(1) from None
+        for run in runs(plan, made, jobs):
+            made.append(run)
+            if json_file:
+                write_named(json_file, as_json(report(plan, made, command)), "--json")
+            bar.advance(task)
     return report(plan, made, command)
 
 

@@ -6,12 +6,10 @@ the number of processes, and a run that the file has need not be made again.
 """
 
 import json
-import logging
 import multiprocessing
 import os
 import platform
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -322,8 +320,6 @@ def _processes(jobs: int) -> Executor:
 
 def _prepare() -> None:
     torch.set_num_threads(1)  # sums in one order, and no two processes on one core
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
