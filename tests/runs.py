@@ -14,7 +14,7 @@ from tbc_models.training.keeping import Keeper
 from tbc_models.training.settings import Settings, prepare
 
 # The smallest of our networks that has all four splits.
-SMALL = {"channels": (16, 16, 16, 16), "base_width": 32, "zero_init_last": False}
+SMALL = {"channels": (16, 16, 16, 16), "base_width": 32}
 
 Moment = Literal["first byte", "before renaming", "between best and last"]
 
