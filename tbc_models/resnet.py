@@ -237,13 +237,15 @@ def tied_resnet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
 def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
     """A small TiedResNet for images of 28 to 64 pixels: half the channels, 4s16w, 14 layers.
 
-    At 16w every width is a multiple of 8, so that the splits have the paper's B = 1, 2, 4, 8.
+    At 16w every width is a multiple of 8, so that the splits have the paper's B = 1, 2, 4, 8. Its
+    blocks do not begin as identities (`zero_init_last`), with which so few layers learn slowly.
     """
     return create_resnet(
         "tied_resnet14_s",
         pretrained,
         options,
         SmallImageResNet,
+        zero_init_last=False,
         layers=(1, 1, 1, 1),
         channels=(32, 64, 128, 256),
         base_width=16,

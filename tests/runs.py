@@ -14,7 +14,7 @@ from tbc_models.training.keeping import Keeper
 from tbc_models.training.settings import Settings, prepare
 
 # The smallest of our networks that has all four splits.
-SMALL = {"channels": (16, 16, 16, 16), "base_width": 32, "zero_init_last": False}
+SMALL = {"channels": (16, 16, 16, 16), "base_width": 32}
 
 Moment = Literal["first byte", "before renaming", "between best and last"]
 
@@ -37,7 +37,7 @@ def go_until(moment: Moment, number: int, chosen: Settings, out: Path) -> None:
     """Train, and die in the middle of writing the `number`-th checkpoint."""
     written = 0
 
-    def die(*_: object) -> None:
+    def die() -> None:
         nonlocal written
         written += 1
         if written == number:
@@ -53,6 +53,12 @@ def go_until(moment: Moment, number: int, chosen: Settings, out: Path) -> None:
 
         Keeper._save = save_then_die  # type: ignore[method-assign]
     else:
-        function = {"first byte": "torch.save", "before renaming": "os.fsync"}[moment]
-        mock.patch(function, die).start()
+        module, name = {"first byte": (torch, "save"), "before renaming": (os, "fsync")}[moment]
+        real = getattr(module, name)
+
+        def do_then_die(*given: Any) -> None:
+            real(*given)
+            die()
+
+        mock.patch.object(module, name, do_then_die).start()
     go(chosen, out)

@@ -504,27 +504,35 @@ def launched(*command: str) -> str:
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     # Batch norm would see half a batch in each process; group norm sees every image alone.
     options = [*DIGITS, "--set=norm_layer=groupnorm1", "--recipe", "paper", "--epochs", "1"]
+    options += ["--batch-size", "1438"]  # one step with all images
     one, two, torchrun = (tmp_path / name for name in ("one", "two", "torchrun"))
-    told = launched("tbc_models", *options, "--out", str(one))
-    assert (
-        launched("tbc_models", *options, "--devices", "2", "--out", str(two)).count("epoch 1/1")
-        == 1
-    )
+    launched("tbc_models", *options, "--out", str(one))
+    told = launched("tbc_models", *options, "--devices", "2", "--out", str(two))
+    assert told.count("epoch 1/1") == 1  # by the first process
     runner = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    again = launched(*runner, "-m", "tbc_models", *options, "--out", str(torchrun))
-    assert again.count("epoch 1/1") == 1  # told once
-    assert "top-1" in told
-    states = [read_checkpoint(out / "last.ckpt")[1] for out in (one, two, torchrun)]
-    assert [state["global_step"] for state in states] == [5, 5, 5]
-    for state in states[1:]:
-        pairs = zip(state["state_dict"].items(), states[0]["state_dict"].values(), strict=True)
-        for (name, found), right in pairs:
-            # Five steps of float32: the sums of a batch are added in another order.
-            torch.testing.assert_close(found, right, rtol=2e-4, atol=2e-5, msg=name)
-    scores = [history(out)[0] for out in (one, two, torchrun)]
-    for name in ("train/loss", "test/loss"):
-        values = [float(score[name]) for score in scores]
-        assert values == pytest.approx([values[0]] * 3, rel=1e-3)
+    told = launched(*runner, "-m", "tbc_models", *options, "--out", str(torchrun))
+    assert told.count("epoch 1/1") == 1
+    alone, *both = (read_checkpoint(out / "last.ckpt")[1] for out in (one, two, torchrun))
+    assert alone["global_step"] == 1
+    for state in both:
+        assert_close(momenta(state), momenta(alone))
+        assert_close(state["state_dict"], alone["state_dict"])
+    losses = [float(history(out)[0]["test/loss"]) for out in (one, two, torchrun)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def momenta(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """After one step the momentum is the gradient, and the weight decay."""
+    (of_sgd,) = state["optimizer_states"]
+    return {str(i): of["momentum_buffer"] for i, of in of_sgd["state"].items()}
+
+
+def assert_close(found: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == right.keys()
+    for name, value in right.items():
+        # 1,438 images are added in another order: some ten units of float32's epsilon.
+        error = (found[name].double() - value.double()).abs().max()
+        assert error <= 1e-5 * value.abs().max(), name
 
 
 # Folders, and bad input ---------------------------------------------------------------------------

@@ -122,6 +122,8 @@ def train(
             f"{out} cannot be written to: {error}; {kept}. Make room, then --resume."
         ) from None
     if trainer.is_global_zero:
+        _, kept_state = read_checkpoint(last)  # of the average, where there is one
+        learner.load_state_dict(kept_state["state_dict"])
         exporting.save(
             out / WEIGHTS,
             learner.network,
