@@ -323,7 +323,7 @@ def test_the_plot_shows_every_seed_mean_and_interval(trained: Trained) -> None:
     assert [axes.get_title() for axes in panels] == ["equal parameters", "equal MACs"]
     for axes, panel in zip(panels, plan.panels, strict=True):
         rows = [row for row in report["statistics"] if row["panel"] == panel]
-        points = [line for line in axes.lines if line.get_alpha() == 0.3]
+        points = [line for line in axes.lines if line.get_alpha() == 0.4]
         assert [len(line.get_xdata()) for line in points] == [3] * 10  # type: ignore[arg-type]
         bars: list[Any] = list(axes.containers)
         assert len(bars) == len(rows)

@@ -51,7 +51,7 @@ def compared(report: dict[str, Any]) -> Figure:
         for y, row in enumerate(shown):
             colour = _OPERATORS.get(labels[row["network"]].split()[0], _BLUE if y else _GREY)
             top1 = [100 * r["top1"] for r in report["runs"] if r["network"] == row["network"]]
-            axes.plot(top1, [y] * len(top1), "o", color=colour, alpha=0.3, ms=4, mew=0)
+            axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.4, ms=4, mew=0)
             mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
             axes.errorbar(
                 *(mean, y),
