@@ -530,9 +530,9 @@ def momenta(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 def assert_close(found: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
     assert found.keys() == right.keys()
     for name, value in right.items():
-        # 1,438 images are added in another order: some ten units of float32's epsilon.
+        # 1,438 images are added in another order; twelve layers pass on what that rounds.
         error = (found[name].double() - value.double()).abs().max()
-        assert error <= 1e-5 * value.abs().max(), name
+        assert error <= 1e-4 * value.abs().max(), name
 
 
 # Folders, and bad input ---------------------------------------------------------------------------
