@@ -85,6 +85,7 @@ def train(
     Example:
         >>> import tempfile
         >>> from .datasets import open_data
+        >>> from .settings import prepare
         >>> digits = open_data("digits")
         >>> settings = prepare("tied_resnet14_s", digits, "small", size=16, epochs=1)
         >>> score = train(settings, digits, Path(tempfile.mkdtemp()), say=lambda line: None)
@@ -153,6 +154,7 @@ def fit(
 
     Example:
         >>> from .datasets import open_data
+        >>> from .recipes import RECIPES
         >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         >>> fit(linear, open_data("digits"), replace(RECIPES["small"], epochs=1)).top1 > 0.5
         True
