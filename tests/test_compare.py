@@ -168,7 +168,6 @@ def test_statistics_refuse_what_has_no_pairs() -> None:
 
 
 def test_holm_pays_for_every_comparison() -> None:
-    # The example of R's documentation of p.adjust would need a file; this one is by hand.
     assert holm([0.01, 0.02, 0.03, 0.005]) == pytest.approx([0.03, 0.04, 0.04, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([None, 0.01]) == [None, 0.02]
@@ -341,9 +340,8 @@ def test_verdicts_follow_the_statistics() -> None:
         {"panel": "parameters", "network": name, "difference": {"mean": mean}, "p_holm": p}
         for name, (mean, p) in kinds.items()
     ]
-    expected = (
-        "At equal parameters, of 4 compared with SC: better a; worse b; no difference shown c, d."
-    )
+    expected = "At equal parameters, of 4 compared with SC, "
+    expected += "better: a; worse: b; no difference shown: c, d."
     assert verdicts({"networks": networks, "statistics": rows}) == [expected]
 
 

@@ -34,7 +34,20 @@ from tbc_models import (
 from tbc_models.bench import blocks, layers, networks, plots, reference, timing, tune
 from tbc_models.draw import memory, wiring
 from tbc_models.files import write_text
-from tbc_models.training import compare, compare_plots, compare_runs, datasets, paired
+from tbc_models.training import (
+    classifier,
+    compare,
+    compare_plots,
+    compare_runs,
+    datasets,
+    keeping,
+    loading,
+    paired,
+    recipes,
+    run,
+    settings,
+)
+from tbc_models.training import plots as training_plots
 
 
 def public_functions() -> Iterator[Any]:
@@ -45,7 +58,8 @@ def public_functions() -> Iterator[Any]:
     whole = [tbc_ref.cost, tbc_ref.layers, tbc_ref.network]
     whole += [attention, bottleneck, count, draw, files, gcnet, paper]
     whole += [efficientnet, exporting, resnest, resnet, resnext, senet, tables]
-    whole += [blocks, layers, networks, plots, reference, timing, tune, datasets]
+    whole += [blocks, layers, networks, plots, reference, timing, tune]
+    whole += [classifier, datasets, keeping, loading, recipes, run, settings, training_plots]
     whole += [compare, compare_plots, compare_runs, paired]
     for module in whole:
         for name, value in vars(module).items():

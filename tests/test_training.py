@@ -530,9 +530,9 @@ def momenta(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 def assert_close(found: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
     assert found.keys() == right.keys()
     for name, value in right.items():
-        # 1,438 images are added in another order: some ten units of float32's epsilon.
+        # 1,438 images are added in another order; twelve layers pass on what that rounds.
         error = (found[name].double() - value.double()).abs().max()
-        assert error <= 1e-5 * value.abs().max(), name
+        assert error <= 1e-4 * value.abs().max(), name
 
 
 # Folders, and bad input ---------------------------------------------------------------------------
@@ -556,7 +556,7 @@ def test_a_folder_of_images_is_learned_with_the_papers_recipe(folder: Path, tmp_
     options = ["--recipe", "paper", "--epochs", 1, "--size", 32, "--workers", 0]
     told = tbc(*TRAIN, "--data", f"imagefolder:{folder}", *options, "--out", out)
     assert "32 images to train with, 8 to test, 2 classes, 3×32×32" in told
-    assert "1 epochs of 1 batches of 32, learning rate 0.0125 (0.1 × 32/256" in told
+    assert "1 × 1 batches of 32, learning rate 0.0125 (0.1 × 32/256" in told
     told = tbc("evaluate", out / "last.ckpt", "--workers", 0)
     assert "8 test images" in told
 
@@ -573,7 +573,7 @@ def test_bad_images_are_named_or_skipped(folder: Path, tmp_path: Path) -> None:
         assert str(bad) in told
         assert "--skip-bad-images" in told
     told = tbc(*TRAIN, *data, *options, "--workers", 0, "--skip-bad-images")
-    assert "1 bad images are left out" in told
+    assert "Bad images, left out: 1" in told
     assert str(bad) in told
 
 

@@ -20,12 +20,18 @@ Batch = tuple[Tensor, Tensor]
 class DivergedError(ArithmeticError):
     """A loss or a weight is infinite or not a number.
 
+    Args:
+        message: where, in one line.
+
     Example:
         >>> raise DivergedError("the loss is nan at step 3")
         Traceback (most recent call last):
         ...
         tbc_models.training.classifier.DivergedError: the loss is nan at step 3
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 class Classifier(L.LightningModule):
@@ -49,7 +55,7 @@ class Classifier(L.LightningModule):
         >>> from .recipes import RECIPES
         >>> learner = Classifier(nn.Flatten(), RECIPES["small"], classes=4, steps=1, seed=0)
         >>> images, labels = torch.eye(4).reshape(4, 1, 2, 2), torch.arange(4)
-        >>> float(learner.loss(learner(images), labels).round(decimals=3))
+        >>> round(learner.loss(learner(images), labels).item(), 3)
         0.744
     """
 

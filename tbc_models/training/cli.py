@@ -238,7 +238,7 @@ def _open(spec: str, skip_bad_images: bool, download: bool) -> Any:
             spec, skip_bad_images=skip_bad_images, download=download, progress=report
         )
     if opened.skipped and _is_first():
-        typer.echo(f"{len(opened.skipped)} bad images are left out:")
+        typer.echo(f"Bad images, left out: {len(opened.skipped)}")
         for file in opened.skipped[:10]:
             typer.echo(f"  {file}")
         if len(opened.skipped) > 10:
@@ -257,7 +257,7 @@ def _beginning(prepared: Any, opened: Any, lr: float | None) -> str:
     return (
         f"{prepared.model} on {prepared.data}: {prepared.images:,} images to train with, "
         f"{len(opened.test):,} to test, {len(prepared.classes)} classes, {pixels}\n"
-        f"recipe {prepared.recipe}: {prepared.epochs} epochs of {prepared.steps} batches of "
+        f"recipe {prepared.recipe}: {prepared.epochs} × {prepared.steps} batches of "
         f"{prepared.batch_size}, {rate}, seed {prepared.seed}"
     )
 

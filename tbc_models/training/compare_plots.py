@@ -10,7 +10,7 @@ from tbc_models.draw import COLOURS
 TITLES = {
     "parameters": "equal parameters",
     "macs": "equal MACs",
-    "splits": "splits and their width (as Table 5)",
+    "splits": "splits (as Table 5)",
     "mixer": "mixer (as Table 6)",
 }
 _BLUE, _RED, _GREEN = COLOURS[:3]
@@ -83,7 +83,7 @@ def verdicts(report: dict[str, Any]) -> list[str]:
         >>> tbc = {"panel": "macs", "network": "TBC B=2", "difference": {"mean": -0.02}}
         >>> rows = [{"panel": "macs", "network": "SC"}, tbc | {"p_holm": 0.01}]
         >>> verdicts({"networks": networks, "statistics": rows})
-        ['At equal MACs, of 1 compared with SC: better none; worse TBC B=2; no difference ...none.']
+        ['At equal MACs, of 1 compared with SC, better: none; worse: TBC B=2; no ...: none.']
     """
     labels = {network["name"]: network["label"] for network in report["networks"]}
     rows = report["statistics"]
@@ -95,10 +95,10 @@ def verdicts(report: dict[str, Any]) -> list[str]:
             found = row["p_holm"] is not None and row["p_holm"] < 0.05
             kind = "better" if row["difference"]["mean"] > 0 else "worse"
             kinds[kind if found else "no difference shown"].append(labels[row["network"]])
-        words = "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in kinds.items())
+        words = "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in kinds.items())
         title = TITLES[panel]
         start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
         sentences.append(
-            f"{start}, of {len(others)} compared with {labels[yardstick['network']]}: {words}."
+            f"{start}, of {len(others)} compared with {labels[yardstick['network']]}, {words}."
         )
     return sentences

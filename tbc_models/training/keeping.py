@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
 from tbc_models.files import replacing, write_text
 
@@ -213,6 +213,25 @@ class History(Callback):
             f"  top-5 {row['test/top-5']:.2%}"
             f"  | {row['images/s']:.0f} images/s, {timedelta(seconds=round(left))} left"
         )
+
+
+class Bar(RichProgressBar):
+    """Lightning's progress bar, which counts epochs from one and tells only how it goes.
+
+    Example:
+        >>> Bar().is_enabled
+        True
+    """
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Leave out the name of TensorBoard's folder."""
+        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        return shown
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        told = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return told.ljust(len(self.validation_description))
 
 
 def _write_rows(file: Path, rows: list[dict[str, float]]) -> None:

@@ -134,21 +134,26 @@ class ResumableLoader(DataLoader[tuple[Tensor, int]]):
     """A loader of `Batches` that tells in a checkpoint where it is, and goes on from there.
 
     Args:
-        arguments: of torch's DataLoader, whose batch_sampler is `Batches`.
+        images: to train with.
+        batches: which images make which batch.
+        arguments: of torch's DataLoader.
 
     Example:
         >>> batches = Batches(images=10, batch_size=2, seed=0)
         >>> images = Augmented([(torch.tensor(i), i) for i in range(10)], lambda i: i, seed=0)
-        >>> loader = ResumableLoader(images, batch_sampler=batches)
+        >>> loader = ResumableLoader(images, batches)
         >>> through = iter(loader)
         >>> _ = next(through), next(through)
-        >>> other = ResumableLoader(images, batch_sampler=Batches(images=10, batch_size=2, seed=0))
+        >>> other = ResumableLoader(images, Batches(images=10, batch_size=2, seed=0))
         >>> other.load_state_dict(loader.state_dict())
         >>> bool((next(iter(other))[1] == next(through)[1]).all())
         True
     """
 
     batch_sampler: Batches
+
+    def __init__(self, images: Augmented, batches: Batches, **arguments: Any) -> None:
+        super().__init__(images, batch_sampler=batches, **arguments)
 
     def __iter__(self) -> Any:
         # A generator: nothing is fetched before Lightning has set the epoch.
@@ -199,7 +204,7 @@ class LabelledImages(L.LightningDataModule):
         batches = Batches(len(images), self.recipe.batch_size, self.seed, rank=rank, ranks=ranks)
         return ResumableLoader(
             images,
-            batch_sampler=batches,
+            batches,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
         )

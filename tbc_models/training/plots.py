@@ -36,6 +36,8 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{name} (%)" if factor == 100 else name)
         axes.grid(alpha=0.3)
+        if name == "loss":
+            axes.set_yscale("log")  # early losses on test images can be huge
     best = max(rows, key=lambda row: row["test/top-1"])
     figure.suptitle(f"{title}  best {best['test/top-1']:.2%} in epoch {best['epoch']:.0f}".strip())
     figure.axes[0].legend(frameon=False)

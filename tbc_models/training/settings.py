@@ -18,12 +18,18 @@ from .recipes import RECIPES, Recipe
 class RunError(ValueError):
     """A run that cannot be begun or gone on with, and what to do about it.
 
+    Args:
+        message: one line.
+
     Example:
         >>> raise RunError("there is no checkpoint here: leave out --resume")
         Traceback (most recent call last):
         ...
-        tbc_models.training.run.RunError: there is no checkpoint here: leave out --resume
+        tbc_models.training.settings.RunError: there is no checkpoint here: leave out --resume
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
