@@ -136,14 +136,16 @@ def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> 
 def _networks(plan: "Plan") -> Table:
     """Show what the networks cost, before they are trained."""
     first, *_ = networks = plan.networks()
-    shown = plain_table(
-        "network", "widths", "equal", "parameters", "ratio", "MACs", "ratio", left=3
-    )
+    of_trunk = ["widths", "equal"] if "widths" in first.options else []
+    numbers = ("parameters", "ratio", "MACs", "ratio")
+    shown = plain_table("network", *of_trunk, *numbers, left=1 + len(of_trunk))
     for network in networks:
-        widths = " ".join(map(str, network.options.get("widths", [])))
-        equal = " ".join(name for name in network.panels if name in ("parameters", "macs"))
+        own = []
+        if of_trunk:
+            equal = "both" if len(network.panels) == 2 else network.panels[0]
+            own = [" ".join(map(str, network.options["widths"])), equal]
         shown.add_row(
-            *(network.label, widths, "both" if " " in equal else equal),
+            *(network.label, *own),
             *(f"{network.parameters:,}", f"{network.parameters / first.parameters:.3f}"),
             *(f"{network.macs:,}", f"{network.macs / first.macs:.3f}"),
         )
