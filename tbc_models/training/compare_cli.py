@@ -162,12 +162,19 @@ def _results(report: dict[str, Any]) -> Table:
     for row in report["statistics"]:
         first = "difference" not in row
         difference = "" if first else _plus_minus(row["difference"], "+")
-        p = "" if first else "–" if row["p_holm"] is None else f"{row['p_holm']:.3f}"
+        p = "" if first else _word(row["p_holm"])
         shown.add_row(
             *(TITLES[row["panel"]] if first else "", labels[row["network"]], _plus_minus(row)),
             *(difference, p),
         )
     return shown
+
+
+def _word(p: float | None) -> str:
+    """Write a p-value; there is none where no seed differs from another."""
+    if p is None:
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _plus_minus(interval: dict[str, Any], sign: str = "") -> str:
