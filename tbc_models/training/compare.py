@@ -40,8 +40,8 @@ MOST = 1.05
 """No network costs more than this times what SC costs."""
 
 RESNET: dict[str, Any] = {"channels": (16, 32, 64, 128)}
-"""Of `tied_resnet14_s`, for the ablations: an eighth of ResNet-50's channels or less, so that its
-3x3 layers can have the splits and the base widths that the paper names."""
+"""Of `tied_resnet14_s`, for the ablations: a quarter of ResNet-50's channels, with the splits and
+the base widths that the paper names."""
 
 _STRIDES = (2, 1, 2)  # of the layers after the stem
 _SETTINGS: dict[Ablation, dict[str, dict[str, Any]]] = {
