@@ -34,7 +34,7 @@ for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob(
 # Tutorials run from their text. Their outputs are kept for as long as no line of the packages
 # or of the results changes: a second build is quick, and never shows what an older version said.
 sources = [path for end in ("py", "json") for path in ROOT.glob(f"tbc_*/**/*.{end}")]
-sources += ROOT.glob("docs/_results/*.json")
+sources += ROOT.glob("docs/_results/*.*")
 digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "docs" / "_build" / "executed" / digest)

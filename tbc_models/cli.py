@@ -26,6 +26,7 @@ from .bench.cli import bench
 from .paper import TABLES
 from .terminal import plain_table, progress_bar, require_writable, setting, write_named
 from .training import cli as training
+from .training.compare_cli import compare
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -467,6 +468,11 @@ app.command(
     epilog="Examples:\n\n- `tbc evaluate runs/tied_resnet14_s-mnist-small/last.ckpt`\n\n"
     "- `tbc evaluate last.ckpt --data imagefolder:photos --plot confusion.png`"
 )(training.evaluate)
+app.command(
+    epilog="Examples:\n\n- `tbc compare --json mnist.json --plot mnist.png`\n\n"
+    "- `tbc compare --data digits --epochs 10 --jobs 4`\n\n"
+    "- `tbc compare --ablation splits --epochs 3`"
+)(compare)
 
 _SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "GroupNorm": "GN"}
 

@@ -3,16 +3,18 @@
 import ast
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .files import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
@@ -58,7 +60,7 @@ def write_named(file: Path, text: str, option: str) -> None:
         raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
 
 
-def write_picture(file: Path, figure: Figure, option: str) -> None:
+def write_picture(file: Path, figure: "Figure", option: str) -> None:
     """Write a figure to a file that an option names, or say that it cannot be."""
     try:
         with replacing(file) as temporary:

@@ -16,7 +16,7 @@ from tbc_models.training.settings import Settings, prepare
 # The smallest of our networks that has all four splits.
 SMALL = {"channels": (16, 16, 16, 16), "base_width": 32}
 
-Moment = Literal["first byte", "before renaming", "between best and last"]
+Moment = Literal["half a file", "before renaming", "while it draws", "between best and last"]
 
 
 def settings(*, recipe: str = "small", epochs: int = 3, **numbers: float) -> Settings:
@@ -43,6 +43,9 @@ def go_until(moment: Moment, number: int, chosen: Settings, out: Path) -> None:
         if written == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def die_whatever(*_: object, **__: object) -> None:
+        die()
+
     if moment == "between best and last":
         save = Keeper._save
 
@@ -52,13 +55,16 @@ def go_until(moment: Moment, number: int, chosen: Settings, out: Path) -> None:
                 die()
 
         Keeper._save = save_then_die  # type: ignore[method-assign]
+    elif moment == "while it draws":
+        mock.patch("matplotlib.figure.Figure.savefig", side_effect=die_whatever).start()
     else:
-        module, name = {"first byte": (torch, "save"), "before renaming": (os, "fsync")}[moment]
-        real = getattr(module, name)
+        synced = os.fsync
 
-        def do_then_die(*given: Any) -> None:
-            real(*given)
+        def sync_then_die(handle: int) -> None:
+            if moment == "half a file" and written + 1 == number:
+                os.truncate(handle, os.fstat(handle).st_size // 2)
+            synced(handle)
             die()
 
-        mock.patch.object(module, name, do_then_die).start()
+        mock.patch("os.fsync", sync_then_die).start()
     go(chosen, out)

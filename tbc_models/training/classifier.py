@@ -109,15 +109,16 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Begin the step from its own random state."""
-        torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank, 1))
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss of a batch; stop if it is not finite."""
         images, targets = self.mix(*batch)
         logits = self(images)
         loss = self.loss(logits, targets)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the loss is {loss.item():.3g} at step {self.global_step + 1}")
+        worst: Any = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")
+        if not torch.isfinite(worst):  # in any process: then all of them stop
+            raise DivergedError(f"the loss is {worst.item():.3g} at step {self.global_step + 1}")
         correct = (logits.argmax(1) == batch[1]).sum()
         self.log("train/loss", loss.detach())
         return {"loss": loss, "correct": correct}
@@ -154,8 +155,8 @@ def average(decay: float) -> WeightAveraging:
         The callback for Lightning; checkpoints hold both the average and the weights.
 
     Example:
-        >>> type(average(0.999)).__name__
-        'WeightAveraging'
+        >>> isinstance(average(0.999), WeightAveraging)
+        True
     """
 
     def update(averages: Any, weights: Any, step: Any) -> None:
@@ -165,4 +166,12 @@ def average(decay: float) -> WeightAveraging:
         else:  # counters of batch norm
             torch._foreach_copy_(averages, weights)
 
-    return WeightAveraging(multi_avg_fn=torch.no_grad()(update))
+    return _Average(multi_avg_fn=torch.no_grad()(update))
+
+
+class _Average(WeightAveraging):
+    """Lightning makes the average before it moves the network: without this it stays on the CPU."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)

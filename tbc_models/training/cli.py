@@ -81,7 +81,7 @@ def train(
     size: Annotated[
         int | None, typer.Option(min=1, help="Image size in pixels.  [default: the data's]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
     devices: Annotated[
         int, typer.Option(min=1, help="GPUs, or CPU processes, of each machine.")
     ] = 1,
@@ -116,16 +116,15 @@ def train(
     For several GPUs give --devices, or start the command with torchrun; for several machines
     --nodes, under SLURM or torchrun. A batch is divided among them.
     """
-    with _told_in_one_line(debug):
+    with told_in_one_line(debug):
         from tbc_models.count import check_name
 
         check_name(model)
         from .run import train as run_training
-        from .settings import Machine, prepare
+        from .settings import Machine, is_first, prepare
 
         opened = _open(data, skip_bad_images, download)
-        small = opened.size <= 64 and (size or 0) <= 64
-        chosen = recipe or ("small" if small else "paper")
+        chosen = recipe or ("small" if (size or opened.size) <= 64 else "paper")
         prepared = prepare(
             model,
             opened,
@@ -146,8 +145,6 @@ def train(
             workers=_workers(workers, data),
         )
         folder = out or Path("runs") / f"{model}-{data.partition(':')[0]}-{chosen}"
-        say = typer.echo if _is_first() else _nothing
-        say(_beginning(prepared, opened, lr))
         score = run_training(
             prepared,
             opened,
@@ -155,10 +152,13 @@ def train(
             machine,
             resume=resume,
             save_every=save_every,
-            say=say,
-            bar=sys.stderr.isatty() and _is_first(),
+            say=typer.echo,
+            bar=sys.stdout.isatty() and is_first(),
         )
-        say(f"Trained: top-1 {score.top1:.2%}, top-5 {score.top5:.2%}. All of it is in {folder}")
+        if is_first():
+            typer.echo(
+                f"Trained: top-1 {score.top1:.2%}, top-5 {score.top5:.2%}. All of it is in {folder}"
+            )
 
 
 def evaluate(
@@ -181,7 +181,7 @@ def evaluate(
     """Test a trained network: top-1, top-5, and which classes it takes for one another."""
     require_writable(plot, "--plot")
     require_writable(json_file, "--json")
-    with _told_in_one_line(debug):
+    with told_in_one_line(debug):
         from .keeping import read_checkpoint
         from .run import evaluate as run_evaluation
         from .settings import Machine
@@ -227,39 +227,29 @@ def evaluate(
 
 def _open(spec: str, skip_bad_images: bool, download: bool) -> Any:
     from .datasets import open_data
+    from .settings import RunError, is_first
 
+    several = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    if download and several:
+        raise RunError(
+            "--download is for one process: fetch the data first, with `tbc train` alone"
+        )
+    if not skip_bad_images:
+        return open_data(spec, download=download)
     with progress_bar() as progress:
-        task = progress.add_task("Reading images", total=None, visible=skip_bad_images)
+        task = progress.add_task("Reading images")
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        opened = open_data(
-            spec, skip_bad_images=skip_bad_images, download=download, progress=report
-        )
-    if opened.skipped and _is_first():
+        opened = open_data(spec, skip_bad_images=True, download=download, progress=report)
+    if opened.skipped and is_first():
         typer.echo(f"Bad images, left out: {len(opened.skipped)}")
         for file in opened.skipped[:10]:
             typer.echo(f"  {file}")
         if len(opened.skipped) > 10:
             typer.echo("  …")
     return opened
-
-
-def _beginning(prepared: Any, opened: Any, lr: float | None) -> str:
-    from .recipes import RECIPES
-
-    recipe = RECIPES[prepared.recipe]
-    pixels = "×".join(map(str, (prepared.channels, prepared.size, prepared.size)))
-    rate = f"learning rate {prepared.lr:g}"
-    if lr is None and prepared.batch_size != recipe.batch_size:
-        rate += f" ({recipe.lr:g} × {prepared.batch_size}/{recipe.batch_size}, as the batch)"
-    return (
-        f"{prepared.model} on {prepared.data}: {prepared.images:,} images to train with, "
-        f"{len(opened.test):,} to test, {len(prepared.classes)} classes, {pixels}\n"
-        f"recipe {prepared.recipe}: {prepared.epochs} × {prepared.steps} batches of "
-        f"{prepared.batch_size}, {rate}, seed {prepared.seed}"
-    )
 
 
 def _workers(asked: int | None, spec: str) -> int:
@@ -269,19 +259,8 @@ def _workers(asked: int | None, spec: str) -> int:
     return min(8, (os.cpu_count() or 1) - 1) if in_files else 0
 
 
-def _is_first() -> bool:
-    """Whether this process speaks for all that train together."""
-    from lightning_utilities.core.rank_zero import rank_zero_only
-
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def _nothing(_: str) -> None:
-    pass
-
-
 @contextmanager
-def _told_in_one_line(debug: bool) -> Iterator[None]:
+def told_in_one_line(debug: bool) -> Iterator[None]:
     """Turn what a user can mend into one line."""
     try:
         yield
@@ -293,6 +272,8 @@ def _told_in_one_line(debug: bool) -> Iterator[None]:
         from .datasets import one_line
 
         text = one_line(error)
+        if isinstance(error, FileNotFoundError) and error.filename:
+            text = f"{error.filename} does not exist"
         if isinstance(error, ModuleNotFoundError):
             text += ": pip install 'tied-block-conv[train]'"
         elif not isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):
@@ -300,4 +281,5 @@ def _told_in_one_line(debug: bool) -> Iterator[None]:
         Console(stderr=True).print(
             f"[red]Error:[/red] {escape(text)}", highlight=False, soft_wrap=True
         )
-        raise typer.Exit(1) from None
+        stopped = getattr(error, "by", None)  # the signal that stopped a run
+        raise typer.Exit(128 + stopped if stopped else 1) from None

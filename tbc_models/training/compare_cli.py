@@ -17,7 +17,7 @@ from tbc_models.terminal import (
     write_picture,
 )
 
-from .cli import _told_in_one_line
+from .cli import told_in_one_line
 
 if TYPE_CHECKING:
     from .compare_runs import Plan, Run
@@ -69,7 +69,7 @@ def compare(
     require_writable(plot, "--plot")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"{plot} must end in .png, .svg or .pdf.", param_hint="--plot")
-    with _told_in_one_line(debug=False):
+    with told_in_one_line(debug=False):
         plan = _plan(data, ablation, budget, seeds, epochs)
         made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
         console.print(_networks(plan))

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -324,7 +325,8 @@ def _decode(file: str | Path) -> Image.Image:
     """Read a whole image, not only its header."""
     try:
         with Path(file).open("rb") as opened, Image.open(opened) as image:
-            return image.convert("RGB")
+            deep = image.mode.startswith(("I", "F"))  # `convert` would cut off all above 255
+            return (_of_eight_bits(image) if deep else image).convert("RGB")
     except Exception as error:  # PIL raises a dozen kinds for damaged files, and for huge ones
         what = "is truncated or no image"
         if isinstance(error, Image.DecompressionBombError):
@@ -332,6 +334,13 @@ def _decode(file: str | Path) -> Image.Image:
         elif isinstance(error, OSError) and error.strerror:
             what = f"cannot be read ({error.strerror})"
         raise DataError(f"{file} {what}: mend or remove it, or give --skip-bad-images") from None
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.dtype != np.uint16 and not (values.min() >= 0 and values.max() <= 65535):
+        raise ValueError("not 16 bits a pixel")
+    return Image.fromarray((values / 257).round().astype(np.uint8))
 
 
 def _is_bad(file: str) -> bool:

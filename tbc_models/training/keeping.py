@@ -4,7 +4,8 @@ import csv
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,28 @@ from tbc_models.files import replacing, write_text
 
 from .classifier import DivergedError
 from .plots import draw_curves
-from .settings import RunError, Settings
+from .settings import RunError, Settings, is_first
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+METRICS, CURVES = "metrics.csv", "curves.png"
 TESTED = ("test/loss", "test/top-1", "test/top-5")
+
+
+class WriteError(OSError):
+    """A file of a run that cannot be written.
+
+    Args:
+        message: which, and why, in one line.
+
+    Example:
+        >>> raise WriteError("run/last.ckpt cannot be written: the disk is full")
+        Traceback (most recent call last):
+        ...
+        tbc_models.training.keeping.WriteError: run/last.ckpt cannot be written: the disk is full
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 def read_checkpoint(file: Path) -> tuple[Settings, dict[str, Any]]:
@@ -69,7 +88,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         assert storage_options is None  # noqa: S101
         memory = io.BytesIO()  # torch's own file writing tells of a full disk in riddles
         torch.save(checkpoint, memory)
-        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        path = Path(path)
+        with _writing(path), replacing(path) as temporary, temporary.open("wb") as file:
             file.write(memory.getbuffer())
             file.flush()
             os.fsync(file.fileno())
@@ -113,7 +133,7 @@ class Keeper(Checkpoint):
         self._save(trainer, learner, LAST)
 
     def _save(self, trainer: L.Trainer, learner: L.LightningModule, name: str) -> None:
-        if not all(bool(weight.isfinite().all()) for weight in learner.parameters()):
+        if not all(bool(value.isfinite().all()) for value in learner.state_dict().values()):
             raise DivergedError(f"a weight is not finite after step {trainer.global_step}")
         trainer.save_checkpoint(self.out / name)
 
@@ -145,26 +165,33 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images
         self.begun = time.perf_counter()
-        self.seen = self.seconds = self.spent = 0.0
+        self.seen = self.seconds = self.lr = 0.0
+        self.added_up: Callable[[torch.Tensor], Any] = torch.clone  # over all processes
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the epochs that are through, and the sums of the one that is not."""
-        return {"rows": self.rows, "sums": self.sums.tolist()}
+        return {"rows": self.rows, "sums": self.added_up(self.sums).tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Recall them."""
         self.rows = state_dict["rows"]
-        self.sums = torch.tensor(state_dict["sums"], dtype=torch.float64)
+        if is_first():  # the sums are of all processes
+            self.sums = torch.tensor(state_dict["sums"], dtype=torch.float64)
 
-    def on_train_start(self, _: L.Trainer, learner: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         """Put the sums where the losses are."""
         self.sums = self.sums.to(learner.device)
+        self.added_up = lambda sums: trainer.strategy.reduce(sums.clone(), reduce_op="sum")
         self.begun, self.seen = time.perf_counter(), 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Begin anew; Lightning does not call this in the middle of an epoch."""
         self.sums.zero_()
         self.begun, self.seen = time.perf_counter(), 0.0
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note the learning rate of the step."""
+        self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
@@ -187,12 +214,11 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Write the epoch down."""
-        sums: Any = trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+        sums = self.added_up(self.sums)
         means = (sums / sums[2]).tolist()
-        epoch, recipe = trainer.current_epoch, self.settings.whole_recipe()
         row = {
-            "epoch": epoch + 1,
-            "lr": recipe.lr * recipe.rate(epoch),
+            "epoch": trainer.current_epoch + 1,
+            "lr": self.lr,
             "train/loss": means[0],
             "train/top-1": means[1],
             **{name: float(trainer.callback_metrics[name]) for name in TESTED},
@@ -200,8 +226,9 @@ class History(Callback):
         }
         self.rows.append(row)
         if trainer.is_global_zero:
-            _write_rows(self.out / "metrics.csv", self.rows)
-            draw_curves(self.out / "curves.png", self.rows, title=self.settings.model)
+            with _writing(self.out):
+                _write_rows(self.out / METRICS, self.rows)
+                draw_curves(self.out / CURVES, self.rows, title=self.settings.model)
             self._tell(row)
 
     def _tell(self, row: dict[str, float]) -> None:
@@ -223,6 +250,9 @@ class Bar(RichProgressBar):
         True
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Leave out the name of TensorBoard's folder."""
         shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
@@ -232,6 +262,14 @@ class Bar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         told = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
         return told.ljust(len(self.validation_description))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _write_rows(file: Path, rows: list[dict[str, float]]) -> None:

@@ -22,7 +22,7 @@ def seed_of(*numbers: int) -> int:
     """Make one seed of several numbers, so that near numbers give unrelated seeds.
 
     Args:
-        numbers: not negative.
+        numbers: not negative; zeros at the end do not count.
 
     Returns:
         A seed of 63 bits.
@@ -206,6 +206,7 @@ class LabelledImages(L.LightningDataModule):
             images,
             batches,
             num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -217,6 +218,7 @@ class LabelledImages(L.LightningDataModule):
             Subset(images, range(rank, len(images), ranks)),
             batch_size=max(1, self.recipe.batch_size // ranks),
             num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 

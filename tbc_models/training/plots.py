@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
@@ -38,8 +39,8 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
         axes.grid(alpha=0.3)
         if name == "loss":
             axes.set_yscale("log")  # early losses on test images can be huge
-    best = max(rows, key=lambda row: row["test/top-1"])
-    figure.suptitle(f"{title}  best {best['test/top-1']:.2%} in epoch {best['epoch']:.0f}".strip())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]}".strip())
     figure.axes[0].legend(frameon=False)
     return figure
 

@@ -1,6 +1,7 @@
 """A whole training: how it begins, what is kept of it, how it goes on, and what came out."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,17 +13,28 @@ import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from tbc_models import exporting
 
 from .classifier import Classifier, DivergedError, average
 from .datasets import Data
-from .keeping import LAST, AtomicCheckpointIO, Bar, History, Keeper, read_checkpoint
+from .keeping import (
+    BEST,
+    CURVES,
+    LAST,
+    METRICS,
+    AtomicCheckpointIO,
+    Bar,
+    History,
+    Keeper,
+    WriteError,
+    read_checkpoint,
+)
 from .loading import LabelledImages
-from .recipes import Recipe
-from .settings import Machine, RunError, Settings
+from .recipes import RECIPES, Recipe
+from .settings import Machine, RunError, Settings, is_first, scaled_rate
 
 WEIGHTS = "weights.safetensors"
 NO_FILES: dict[str, Any] = {
@@ -30,6 +42,23 @@ NO_FILES: dict[str, Any] = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
 }
+
+
+class StoppedError(RunError):
+    """A run that a signal stopped.
+
+    Args:
+        message: when, in one line.
+        by: the signal.
+
+    Example:
+        >>> StoppedError("stopped after step 3", signal.SIGINT).by.name
+        'SIGINT'
+    """
+
+    def __init__(self, message: str, by: signal.Signals) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class Score(NamedTuple):
@@ -80,7 +109,8 @@ def train(
     Raises:
         RunError: if `out` holds a run and `resume` is not given, or another run and it is.
         DivergedError: if a loss or a weight is not finite; it names the last good checkpoint.
-        OSError: if something cannot be written; the last good checkpoint stays.
+        WriteError: if something cannot be written; the last good checkpoint stays.
+        StoppedError: if SIGINT (Ctrl-C) or SIGTERM stopped the run.
 
     Example:
         >>> import tempfile
@@ -94,8 +124,11 @@ def train(
     """
     machine = (machine or Machine()).launched()
     last = out / LAST
-    machine.check(settings.batch_size)
-    rank_zero_only(_open_folder)(out, settings, resume)  # others come when the files are there
+    machine.check(settings.batch_size, len(data.test))
+    _check_folder(out, settings, resume)
+    if is_first():
+        _open_folder(out)
+        say(_beginning(settings, data))
     go_on = resume and last.exists()
     history = History(out, settings, say, bar)
     keeper = Keeper(out, save_every)
@@ -115,21 +148,23 @@ def train(
     try:
         with _quietly():
             trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
-    except (DivergedError, OSError) as error:
+    except (DivergedError, WriteError, SystemExit) as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
         if isinstance(error, DivergedError):
             raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
-        raise OSError(
-            f"{out} cannot be written to: {error}; {kept}. Make room, then --resume."
-        ) from None
+        if isinstance(error, WriteError):
+            raise WriteError(f"{error}; {kept}. Make room, then --resume.") from None
+        by = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise StoppedError(f"stopped after step {trainer.global_step}; {kept}", by) from None
     if trainer.is_global_zero:
-        _, kept_state = read_checkpoint(last)  # of the average, where there is one
-        learner.load_state_dict(kept_state["state_dict"])
+        _, state = read_checkpoint(last)  # of the average, where there is one
+        learner.load_state_dict(state["state_dict"])
+        seen = {"input_size": [settings.channels, settings.size, settings.size]}
         exporting.save(
             out / WEIGHTS,
             learner.network,
             name=settings.model,
-            options=settings.network_options(),
+            options=settings.network_options() | {"pretrained_cfg_overlay": seen},
         )
     return _score(history.rows[-1])
 
@@ -205,10 +240,10 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
         FileNotFoundError: ...
     """
     settings, read = read_checkpoint(checkpoint)
-    if len(data.classes) != len(settings.classes):
+    if list(data.classes) != settings.classes:
         raise RunError(
-            f"{data.name} has {len(data.classes)} classes, but {checkpoint} knows "
-            f"{len(settings.classes)}, of {settings.data}"
+            f"{data.name} has {len(data.classes)} classes ({_some(data.classes)}), but "
+            f"{checkpoint} knows {len(settings.classes)} ({_some(settings.classes)})"
         )
     if data.channels != settings.channels:
         raise RunError(
@@ -260,6 +295,7 @@ def _trainer(
             devices=machine.devices,
             num_nodes=machine.nodes,
             strategy="ddp" if several else "auto",
+            benchmark=True,
             sync_batchnorm=several and torch.cuda.is_available(),
             precision=machine.precision,
             callbacks=[*averaging, *callbacks],
@@ -278,6 +314,7 @@ def _quietly() -> Iterator[None]:
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of DDP, on 1x1 layers
         yield
 
 
@@ -285,14 +322,35 @@ def _score(tested: Mapping[str, float]) -> Score:
     return Score(tested["test/top-1"], tested["test/top-5"], tested["test/loss"])
 
 
-def _open_folder(out: Path, settings: Settings, resume: bool) -> None:
-    """Make the folder of a run, or see that what is in it is this run."""
+def _beginning(settings: Settings, data: Data) -> str:
+    recipe = RECIPES[settings.recipe]
+    pixels = "×".join(map(str, (settings.channels, settings.size, settings.size)))
+    rate = f"learning rate {settings.lr:g}"
+    if settings.lr != recipe.lr and settings.lr == scaled_rate(recipe, settings.batch_size):
+        rate += f" ({recipe.lr:g} × {settings.batch_size}/{recipe.batch_size}, as the batch)"
+    return (
+        f"{settings.model} on {settings.data}: {settings.images:,} images to train with, "
+        f"{len(data.test):,} to test, {len(settings.classes)} classes, {pixels}\n"
+        f"recipe {settings.recipe}: {settings.epochs} × {settings.steps} batches of "
+        f"{settings.batch_size}, {rate}, seed {settings.seed}"
+    )
+
+
+def _open_folder(out: Path) -> None:
+    """Make the folder of a run; remove what a killed run had not finished writing."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (LAST, BEST, CURVES, METRICS, WEIGHTS):
+        for half in out.glob(f".{name}.*"):
+            half.unlink()
+
+
+def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
+    """See that what is in a folder is this run. Every process does, so that all of them stop."""
     last = out / LAST
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file: give a folder as --out")
     if last.exists() and not resume:
         raise RunError(f"{out} holds a run: give --resume to go on with it, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    for half in out.glob(".*.ckpt.*"):  # a run was killed while it wrote
-        half.unlink()
     if not last.exists():
         return
     begun, _ = read_checkpoint(last)
@@ -310,5 +368,5 @@ def _open_folder(out: Path, settings: Settings, resume: bool) -> None:
             )
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -7,12 +7,26 @@ from typing import Any, Literal
 
 import timm
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import nn
 
 from tbc_models import count
 
 from .datasets import Data
 from .recipes import RECIPES, Recipe
+
+
+def is_first() -> bool:
+    """Tell whether this process speaks for all that train together.
+
+    Returns:
+        Whether its rank is zero, as torchrun, SLURM or Lightning count.
+
+    Example:
+        >>> is_first()
+        True
+    """
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 class RunError(ValueError):
@@ -105,8 +119,8 @@ class Machine:
     channels_last: bool = False
     workers: int = 0
 
-    def check(self, batch_size: int) -> None:
-        """Refuse what this machine does not have, or cannot divide a batch among."""
+    def check(self, batch_size: int, tested: int) -> None:
+        """Refuse what this machine does not have, or cannot divide the images among."""
         gpus = torch.cuda.device_count()
         there = gpus or os.cpu_count() or 1
         if not 1 <= self.devices <= there:
@@ -114,10 +128,15 @@ class Machine:
             raise RunError(
                 f"--devices (={self.devices}) must be 1 to {there}: there are {there} {what}"
             )
-        if batch_size % (self.devices * self.nodes):
+        processes = self.devices * self.nodes
+        if batch_size % processes:
             raise RunError(
-                f"--batch-size (={batch_size}) must be a multiple of the "
-                f"{self.devices * self.nodes} processes that it is divided among"
+                f"the batch of {batch_size} must be a multiple of the {processes} processes that "
+                "it is divided among: give such a --batch-size"
+            )
+        if tested < processes:
+            raise RunError(
+                f"{tested} test images are too few for {processes} processes: give fewer --devices"
             )
 
     def launched(self) -> "Machine":
@@ -126,6 +145,23 @@ class Machine:
             return self
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
         return replace(self, devices=local, nodes=world // local)
+
+
+def scaled_rate(recipe: Recipe, batch_size: int) -> float:
+    """Scale a recipe's learning rate to a batch: of twice the size, twice the step.
+
+    Args:
+        recipe: whose rate is for its own batch size.
+        batch_size: images of a step.
+
+    Returns:
+        The rate (Goyal et al. 2017).
+
+    Example:
+        >>> scaled_rate(RECIPES["paper"], 512)
+        0.2
+    """
+    return recipe.lr * batch_size / recipe.batch_size
 
 
 def prepare(
@@ -178,7 +214,7 @@ def prepare(
         recipe=recipe,
         epochs=epochs or known.epochs,
         batch_size=batch,
-        lr=known.lr * batch / known.batch_size if lr is None else lr,
+        lr=scaled_rate(known, batch) if lr is None else lr,
         size=size or data.size,
         seed=seed,
     )
@@ -188,5 +224,7 @@ def prepare(
         network(torch.zeros(shape, device="meta"))
     except Exception as error:  # timm raises all kinds
         told = (str(error) or type(error).__name__).splitlines()[0]
+        if "pixels" in told:
+            told += ": give --size"
         raise RunError(f"{model} cannot be trained on {data.name}: {told}") from None
     return settings
