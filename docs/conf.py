@@ -53,7 +53,10 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # the descriptions tell shapes and units, which types do not
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
-nitpick_ignore = [("py:class", "torch.nn.modules.module.Module")]  # it stands on another site
+nitpick_ignore = [  # they stand on another site
+    ("py:class", "torch.nn.modules.module.Module"),
+    ("py:class", "torch.Tensor"),
+]
 # MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
 mathjax_path = "mathjax/tex-svg.js"
 

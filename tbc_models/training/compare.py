@@ -187,7 +187,7 @@ def equal_widths(budget: Budget, groups: int, blocks: int, images: Images) -> tu
         images: what the network is for.
 
     Returns:
-        The widths of the four layers: SC's times one factor, rounded to multiples of G·B.
+        The widths of the four layers, SC's times one factor, rounded to multiples of G·B.
 
     Example:
         >>> equal_widths("macs", 1, 4, Images(1, 28, 10))
@@ -271,7 +271,7 @@ def build(network: Network, images: Images) -> nn.Module:
         images: what it is for.
 
     Returns:
-        The network, with channels-last weights: that is the faster layout for most of them.
+        The network, with channels-last weights, which is the faster layout for most of them.
 
     Example:
         >>> images = Images(1, 8, 10)

@@ -186,8 +186,8 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
         command: that asked for them.
 
     Returns:
-        For a file: command, machine, settings, networks, runs, and once every run is there the
-        statistics.
+        Command, machine, settings, networks, runs, and once every run is there the statistics, for
+        a file.
 
     Example:
         >>> from .recipes import RECIPES
