@@ -40,7 +40,7 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
         if name == "loss":
             axes.set_yscale("log")  # early losses on test images can be huge
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]}".strip())
+    figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]:.0f}".strip())
     figure.axes[0].legend(frameon=False)
     return figure
 
