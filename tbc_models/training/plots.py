@@ -57,10 +57,12 @@ def draw_curves(file: Path, rows: Sequence[dict[str, float]], title: str) -> Non
         OSError: if the file cannot be written.
 
     Example:
-        >>> draw_curves(Path("/no/such/folder/curves.png"), [], "")
+        >>> row = {"epoch": 1, "train/loss": 1.0, "test/loss": 1.2}
+        >>> row |= {"train/top-1": 0.6, "test/top-1": 0.5}
+        >>> draw_curves(Path("/no/such/folder/curves.png"), [row], "")
         Traceback (most recent call last):
         ...
-        ValueError: ...
+        FileNotFoundError: ...
     """
     figure = curves(rows, title)
     with replacing(file) as temporary:
