@@ -495,3 +495,14 @@ def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
 def test_data_do_not_need_the_training_loop() -> None:
     code = "import sys, tbc_models.training.datasets; sys.exit('lightning' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
+
+
+def test_pictures_of_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.fromarray(values).save(tmp_path / name / f"{i}.png")
+    image: Any = open_data(f"imagefolder:{tmp_path}").train[0][0]
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image)[..., 1], (values / 257).round())

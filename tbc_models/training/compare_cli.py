@@ -154,30 +154,17 @@ def _networks(plan: "Plan") -> Table:
 
 def _results(report: dict[str, Any]) -> Table:
     """Show means, and differences from the yardstick, in percentage points."""
-    from .compare_plots import TITLES
+    from .compare_plots import TITLES, p_value, plus_minus
 
     labels = {network["name"]: network["label"] for network in report["networks"]}
     yardstick = report["networks"][0]["label"]
     shown = plain_table("compared at", "network", "top-1 %", f"− {yardstick}", "p", left=2)
     for row in report["statistics"]:
         first = "difference" not in row
-        difference = "" if first else _plus_minus(row["difference"], "+")
-        p = "" if first else _word(row["p_holm"])
+        difference = "" if first else plus_minus(row["difference"], "+")
+        p = "" if first else p_value(row["p_holm"])
         shown.add_row(
-            *(TITLES[row["panel"]] if first else "", labels[row["network"]], _plus_minus(row)),
+            *(TITLES[row["panel"]] if first else "", labels[row["network"]], plus_minus(row)),
             *(difference, p),
         )
     return shown
-
-
-def _word(p: float | None) -> str:
-    """Write a p-value; there is none where no seed differs from another."""
-    if p is None:
-        return "–"
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
-def _plus_minus(interval: dict[str, Any], sign: str = "") -> str:
-    """Write a mean and half its interval, which is symmetric."""
-    half = (interval["high"] - interval["low"]) / 2
-    return f"{100 * interval['mean']:{sign}.2f} ± {100 * half:.2f}"

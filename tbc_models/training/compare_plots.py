@@ -1,4 +1,4 @@
-"""Draw what `tbc compare` measured, from the files that it wrote."""
+"""Draw and word what `tbc compare` measured, from the files that it wrote."""
 
 from typing import Any
 
@@ -102,3 +102,39 @@ def verdicts(report: dict[str, Any]) -> list[str]:
             f"{start}, of {len(others)} compared with {labels[yardstick['network']]}, {words}."
         )
     return sentences
+
+
+def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
+    """Write a mean and half its interval, which is symmetric, in percent.
+
+    Args:
+        interval: with mean, low and high.
+        sign: "+" for a sign before all numbers.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> plus_minus({"mean": 0.01, "low": 0.005, "high": 0.015}, "+")
+        '+1.00 ± 0.50'
+    """
+    half = (interval["high"] - interval["low"]) / 2
+    return f"{100 * interval['mean']:{sign}.2f} ± {100 * half:.2f}"
+
+
+def p_value(p: float | None) -> str:
+    """Write a p-value.
+
+    Args:
+        p: None where there is none, because no seed differs from another.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> p_value(0.0432), p_value(1e-9), p_value(None)
+        ('0.043', '<0.001', '–')
+    """
+    if p is None:
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

@@ -242,8 +242,8 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
     settings, read = read_checkpoint(checkpoint)
     if list(data.classes) != settings.classes:
         raise RunError(
-            f"{data.name} has {len(data.classes)} classes ({_some(data.classes)}), but "
-            f"{checkpoint} knows {len(settings.classes)} ({_some(settings.classes)})"
+            f"{data.name} has {_classes(data.classes)}, but {checkpoint} knows "
+            f"{_classes(settings.classes)}"
         )
     if data.channels != settings.channels:
         raise RunError(
@@ -356,9 +356,8 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
     begun, _ = read_checkpoint(last)
     if begun.classes != settings.classes:
         raise RunError(
-            f"{settings.data} has {len(settings.classes)} classes ({_some(settings.classes)}), "
-            f"but the run in {out} knows {len(begun.classes)} ({_some(begun.classes)}): "
-            "give another --out"
+            f"{settings.data} has {_classes(settings.classes)}, but the run in {out} knows "
+            f"{_classes(begun.classes)}: give another --out"
         )
     for name, value in asdict(settings).items():
         if (was := getattr(begun, name)) != value:
@@ -368,5 +367,6 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
             )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+def _classes(names: Sequence[str]) -> str:
+    some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} classes ({some})"
