@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from .files import replacing, write_text
@@ -32,12 +39,12 @@ def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
     return shown
 
 
-def progress_bar() -> Progress:
-    """Make a progress bar on stderr, which leaves no trace."""
+def progress_bar(*, percentage: bool = False) -> Progress:
+    """Make a progress bar on stderr, which leaves no trace; it counts, or tells a percentage."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn() if percentage else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

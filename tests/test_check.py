@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 import tbc_ref
 from tbc_gpu import tied_block_conv2d
-from tbc_models import check as checking
+from tbc_models.checking import cases as drawing
+from tbc_models.checking import operators as checking
 from tbc_models.cli import app
 
 from .oracles import loops
@@ -21,21 +22,21 @@ from .oracles import loops
 runner = CliRunner()
 
 
-@pytest.mark.parametrize("dtype", checking.DType)
-@pytest.mark.parametrize("operator", checking.Operator)
+@pytest.mark.parametrize("dtype", drawing.DType)
+@pytest.mark.parametrize("operator", drawing.Operator)
 def test_both_implementations_agree(operator: str, dtype: str) -> None:
     *_, row = checking.check(operator, dtype, indices=range(120), device="cpu")
     assert (row.cases, row.failures) == (120, [])
     for error in row.errors.values():
-        assert 0 < error <= checking.TOLERANCE
+        assert 0 < error <= checking.tolerance(dtype)
 
 
 @pytest.mark.parametrize("quantity", ["dx", "dw", "db"])
-@pytest.mark.parametrize("operator", checking.Operator)
+@pytest.mark.parametrize("operator", drawing.Operator)
 def test_a_flipped_sign_in_any_one_backward_is_found(
     operator: str, quantity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = f"{checking.OPERATORS[operator][0]}_backward"
+    name = f"{drawing.OPERATORS[operator][0]}_backward"
     right: Callable[..., tbc_ref.Gradients] = getattr(tbc_ref, name)
 
     def flipped(*arguments: Any, **options: Any) -> tbc_ref.Gradients:
@@ -75,21 +76,27 @@ def test_a_case_that_raises_is_told_like_one_that_differs(
 def test_one_case_alone_shows_what_it_is() -> None:
     result = runner.invoke(app, ["check", "--operator", "TGC", "--case", "17", "--device", "cpu"])
     assert result.exit_code == 0
-    assert str(checking.draw("TGC", 0, 17, "float64")) in result.output
+    assert str(drawing.draw("TGC", 0, 17, "float64")) in result.output
 
 
 def test_cases_vary_and_are_drawn_from_seed_and_index_alone() -> None:
-    first, again = (checking.draw("TGC", 3, 14, "float32") for _ in range(2))
+    first, again = (drawing.draw("TGC", 3, 14, "float32") for _ in range(2))
     assert str(first) == str(again)
     np.testing.assert_array_equal(first.x, again.x)
     assert first.x.dtype == np.float32
-    cases = [checking.draw("TGC", 0, i, "float64") for i in range(300)]
+    cases = [drawing.draw("TGC", 0, i, "float64") for i in range(500)]
     for option in ("stride", "dilation", "padding", "groups", "blocks"):
         assert len({str(case.options[option]) for case in cases}) >= 4
     assert {"same", "valid"} <= {case.options["padding"] for case in cases}
-    assert 0 < sum(case.x.shape[0] == 0 for case in cases) < 20
+    assert 0 < sum(case.x.shape[0] == 0 for case in cases) < 30
     assert any(case.b is None for case in cases)
-    assert any(case.channels_last for case in cases)
+    for what in ("x", "w", "dy"):
+        assert {case.layouts[what] for case in cases} == set(drawing.LAYOUTS)
+    assert max(case.x.shape[1] for case in cases) > 50
+    assert max(case.x.shape[3] for case in cases) > 35
+    assert max(case.w.shape[2] for case in cases) == 11
+    strides = [case.options["stride"] for case in cases]
+    assert any(s[0] > case.w.shape[2] for s, case in zip(strides, cases, strict=True))
     assert any(case.x.shape[2] != case.x.shape[3] for case in cases)
     assert any(case.w.shape[2] != case.w.shape[3] for case in cases)
 
@@ -99,9 +106,10 @@ def test_reduction_lengths() -> None:
     ones = {"x": np.ones((3, 8, 5, 4)), "w": np.ones((6, 2, 3, 2)), "b": np.ones(6)}
     options: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
     y = loops(*ones.values(), groups=2, blocks=2)
-    case = checking.Case(
-        "TGC", 0, 0, options | {"groups": 2, "blocks": 2}, False, **ones, dy=np.ones_like(y)
-    )
+    case = drawing.Case(
+        "TGC", 0, 0, drawing.DType.float64, options | {"groups": 2, "blocks": 2}, {}, **ones,
+        dy=np.ones_like(y),
+    )  # fmt: skip
     _, dw, db = tbc_ref.tied_block_group_conv_backward(case.dy, case.x, case.w, groups=2, blocks=2)
     assert (y == case.terms["y"]).all()
     assert (dw == case.terms["dw"]).all()
@@ -113,14 +121,14 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     result = runner.invoke(app, ["check", "--cases", "3", "--device", "cpu", "--json", str(file)])
     assert result.exit_code == 0, result.output
-    for operator in checking.Operator:
+    for operator in drawing.Operator:
         assert f"\n {operator} " in result.output
-    assert sum(line.endswith("pass") for line in map(str.rstrip, result.output.splitlines())) == 12
+    assert sum(line.endswith("pass") for line in map(str.rstrip, result.output.splitlines())) == 24
     report = json.loads(file.read_text())
     assert report["passed"] is True
     assert report["versions"]["torch"] == torch.__version__
-    assert [row["operator"] for row in report["rows"][::2]] == list(checking.Operator)
-    assert {row["dtype"] for row in report["rows"]} == set(checking.DType)
+    assert [row["operator"] for row in report["rows"][::4]] == list(drawing.Operator)
+    assert {row["dtype"] for row in report["rows"]} == set(drawing.DType)
 
 
 def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
@@ -135,6 +143,7 @@ def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
     alone = runner.invoke(app, command.split())
     assert alone.exit_code == 1
     assert "1 of 1 cases of TBC float64 failed" in alone.output
+    assert "0 of 1 cases agree (seed 5)." in alone.output
     monkeypatch.undo()
     assert runner.invoke(app, command.split()).exit_code == 0
 
@@ -143,7 +152,10 @@ def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
     ("arguments", "text"),
     [
         (["--cases", "0"], "--cases"),
-        (["--dtype", "float16"], "float16"),
+        (["--dtype", "float8"], "float8"),
+        (["--minutes", "1", "--cases", "5"], "only one of --cases, --minutes and --case"),
+        (["--minutes", "1", "--case", "5"], "only one of --cases, --minutes and --case"),
+        (["--minutes", "0"], "--minutes"),
         (["--operator", "CONV"], "CONV"),
         (["--json", "/no/such/folder/file.json"], "cannot be written"),
         (["--json", "/"], "cannot be written"),
@@ -174,27 +186,75 @@ def test_the_verdict_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert json.loads(file.read_text())["passed"] is False
 
 
-def test_channels_last_cases_are_run_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = next(
-        case
-        for case in (checking.draw("TBC", 0, i, "float64") for i in range(200))
-        if case.channels_last and case.x.shape[0] > 1 and min(case.x.shape[1:]) > 1
-    )
-    seen = []
+def test_layouts_reach_both_implementations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays are not made contiguous on the way, but for negative strides, which torch lacks."""
+    seen: dict[str, list[tuple[int, ...]]] = {"reference": [], "torch": []}
+    reference = tbc_ref.tied_block_conv
+
+    def noted(x: Any, *arguments: Any, **options: Any) -> Any:
+        seen["reference"].append(tuple(stride // x.itemsize for stride in x.strides))
+        return reference(x, *arguments, **options)
+
+    def noted_torch(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        seen["torch"].append(x.stride())
+        return tied_block_conv2d(x, *arguments, **options)
+
+    monkeypatch.setattr(tbc_ref, "tied_block_conv", noted)
+    monkeypatch.setattr(checking, "tied_block_conv2d", noted_torch)
+    kinds = set()
+    for i in range(60):
+        case = drawing.draw("TBC", 0, i, "float32")
+        checking.run_reference(case)
+        checking.run_torch(case, "cpu")
+        strides = tuple(stride // case.x.itemsize for stride in case.x.strides)
+        assert seen["reference"].pop() == strides
+        if min(strides) >= 0:
+            assert seen["torch"].pop() == strides
+        kinds.add(case.layouts["x"])
+    assert kinds == set(drawing.LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", drawing.LAYOUTS)
+def test_another_layout_holds_the_same_numbers(layout: drawing.Layout) -> None:
+    array = np.random.default_rng(0).standard_normal((3, 4, 5, 6))
+    stored = drawing.laid_out(array, layout)
+    expected = np.broadcast_to(array[:1], array.shape) if layout == "expanded" else array
+    np.testing.assert_array_equal(stored, expected)
+    assert (stored.strides == array.strides) == (layout == "contiguous")
+
+
+def test_minutes_run_other_cases_every_time(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    options = ["--minutes", "0.02", "--operator", "TBC", "--operator", "FC", "--device", "cpu"]
+    seeds = []
+    for _ in range(2):
+        result = runner.invoke(app, ["check", *options, "--json", str(file)])
+        assert result.exit_code == 0, result.output
+        report = json.loads(file.read_text())
+        cases = [row["cases"] for row in report["rows"]]
+        assert min(cases) >= 50
+        assert len(cases) == 2 * 4
+        seeds.append(report["options"]["seed"])
+        assert f"{sum(cases):,} of {sum(cases):,} cases agree (seed {seeds[-1]})." in result.output
+    assert seeds[0] != seeds[1]
+
+
+def test_a_forgotten_tap_is_found_in_16_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     right = tied_block_conv2d
 
-    def watched(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        seen.append(x.is_contiguous(memory_format=torch.channels_last))
-        return right(x, *arguments, **options)
+    def forgetful(x: torch.Tensor, w: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        w = w * (torch.arange(w.shape[3]) < max(1, w.shape[3] - 1))
+        return right(x, w, *rest, **options)
 
-    monkeypatch.setattr(checking, "tied_block_conv2d", watched)
-    checking.run_torch(case, "cpu")
-    assert seen == [True]
+    monkeypatch.setattr(checking, "tied_block_conv2d", forgetful)
+    for dtype in ("float16", "bfloat16"):
+        *_, row = checking.check("TBC", dtype, indices=range(40), device="cpu")
+        assert len(row.failures) > 10
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", checking.DType)
-@pytest.mark.parametrize("operator", checking.Operator)
+@pytest.mark.parametrize("dtype", drawing.DType)
+@pytest.mark.parametrize("operator", drawing.Operator)
 def test_cuda_takes_part(operator: str, dtype: str) -> None:
     *_, row = checking.check(operator, dtype, indices=range(50), device="cuda")
     assert "torch CUDA" in row.backends

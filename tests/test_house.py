@@ -16,8 +16,6 @@ import tbc_ref
 from tbc_models import (
     attention,
     bottleneck,
-    check,
-    check_modules,
     count,
     draw,
     efficientnet,
@@ -32,6 +30,7 @@ from tbc_models import (
     tables,
 )
 from tbc_models.bench import blocks, layers, networks, plots, reference, timing, tune
+from tbc_models.checking import cases, modules, operators
 from tbc_models.draw import memory, wiring
 from tbc_models.files import write_text
 from tbc_models.training import (
@@ -67,8 +66,14 @@ def public_functions() -> Iterator[Any]:
             written = inspect.isfunction(value) or inspect.isclass(value)
             if local and written and not name.startswith("_"):
                 yield value
-    yield from (check.check, check.draw, check.backends)
-    yield from (check_modules.check_modules, check_modules.draw_module)
+    yield from (
+        operators.check,
+        operators.tolerance,
+        operators.backends,
+        cases.draw,
+        cases.laid_out,
+    )
+    yield from (modules.check_modules, modules.draw_module)
 
 
 @pytest.mark.parametrize("function", list(public_functions()), ids=lambda f: f.__name__)

@@ -7,7 +7,7 @@ names of the parameters.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 import tbc_ref
+from tbc_models.attention import TiedGCB, TiedSE
+from tbc_models.bottleneck import Design, Mixer, TiedBottleneck
 
-from .attention import TiedGCB, TiedSE
-from .bottleneck import Design, Mixer, TiedBottleneck
-from .check import one_thread
+from .operators import one_thread
 
 Array = Any  # of NumPy
 Pullback = Callable[[Array], Array]
@@ -343,7 +343,7 @@ def _draw_bottleneck(
 
 
 def check_modules(
-    name: str, *, indices: Sequence[int], seed: int = 0, device: str = "cpu"
+    name: str, *, indices: Iterable[int], seed: int = 0, device: str = "cpu"
 ) -> Iterator[ModuleRow]:
     """Compare a PyTorch module with its composition of reference functions on random cases.
 

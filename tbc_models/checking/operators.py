@@ -1,0 +1,268 @@
+"""The reference and the PyTorch backend on the same random numbers.
+
+Inputs, weights, biases and cotangents are uniform in [−1, 1]. Every product that an operator sums
+is at most 1 in size, so every partial sum of n products is at most n, and each of the n roundings
+is off by at most ε/2 of such a sum. Roundings rarely all go the same way: two correct
+implementations end about n·ε apart. That is the unit of the errors, and `TOLERANCE` units are
+allowed; a wrong sign or index gives millions.
+
+In the 16-bit dtypes that unit would be as large as the outputs, and a test in it would pass
+anything. There the unit is ε times the largest entry, or times √n where that is larger: about the
+size of a sum of n products of random signs. Results are rounded to 16 bits once, or, in PyTorch's
+plainest kernel, at each of up to 121 kernel taps, which is a random walk of √121/2 ≈ 6 units at
+most: `HALF_TOLERANCE` is 8.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import tbc_ref
+from tbc_gpu import tied_block_conv2d, tied_block_linear
+
+from .cases import OPERATORS, Case, DType, Quantity, draw
+
+Results = dict[Quantity, NDArray[Any]]
+QUANTITIES: tuple[Quantity, ...] = ("y", "dx", "dw", "db")
+TOLERANCE = 4.0
+HALF_TOLERANCE = 8.0
+
+
+def tolerance(dtype: str) -> float:
+    """Give the largest error that is allowed in a dtype, in its units.
+
+    Args:
+        dtype: one of `DType`.
+
+    Returns:
+        `TOLERANCE`, or `HALF_TOLERANCE` for a 16-bit dtype.
+
+    Raises:
+        ValueError: for another word.
+
+    Example:
+        >>> tolerance("float32"), tolerance("bfloat16")
+        (4.0, 8.0)
+    """
+    return HALF_TOLERANCE if DType(dtype).is_half else TOLERANCE
+
+
+@dataclass
+class Row:
+    """What the cases of one operator in one dtype came to."""
+
+    operator: str
+    dtype: str
+    backends: list[str]
+    cases: int = 0
+    errors: dict[Quantity, float] = field(default_factory=lambda: dict.fromkeys(QUANTITIES, 0.0))
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every case stayed within the tolerance."""
+        return not self.failures
+
+    def add(
+        self, case: Case, backend: str, expected: Results | Exception, actual: Results | Exception
+    ) -> None:
+        """Record how one backend did on one case."""
+        if isinstance(expected, Exception) or isinstance(actual, Exception):
+            raised = expected if isinstance(expected, Exception) else actual
+            described = f"{type(raised).__name__}: {raised}"
+            self.errors["y"] = math.inf
+        else:
+            apart = errors(case, expected, actual)
+            for quantity, error in apart.items():  # max() would drop a NaN
+                self.errors[quantity] = float(np.maximum(self.errors[quantity], error))
+            if all(error <= tolerance(case.dtype) for error in apart.values()):
+                return
+            described = ", ".join(f"{quantity} {error:.3g}" for quantity, error in apart.items())
+        command = case.command("cpu" if backend == "torch CPU" else "cuda")
+        failure = {"backend": backend, "case": str(case), "errors": described, "command": command}
+        self.failures.append(failure)
+
+
+def run_reference(case: Case, array: Callable[[Any], Any] = np.asarray) -> Results:
+    """Run a case through `tbc_ref`, on the arrays that `array` makes of NumPy's."""
+    name, _ = OPERATORS[case.operator]
+    x, w, dy = array(case.x), array(case.w), array(case.dy)
+    b = None if case.b is None else array(case.b)
+    y = getattr(tbc_ref, name)(x, w, b, **case.options)
+    dx, dw, db = getattr(tbc_ref, f"{name}_backward")(dy, x, w, **case.options)
+    results: Results = {"y": y, "dx": dx, "dw": dw}
+    return results if b is None else results | {"db": db}
+
+
+def run_cupy(case: Case) -> Results:
+    """Run a case through `tbc_ref` on CuPy arrays."""
+    import cupy
+
+    return {name: cupy.asnumpy(a) for name, a in run_reference(case, cupy.asarray).items()}
+
+
+def run_torch(case: Case, device: str) -> Results:
+    """Run a case through `tbc_gpu`, with autograd for the derivatives."""
+
+    def tensor(array: NDArray[Any]) -> torch.Tensor:
+        if any(stride < 0 for stride in array.strides):  # which PyTorch does not have
+            array = array.copy()
+        return torch.from_numpy(array).to(device, getattr(torch, case.dtype))
+
+    function = tied_block_conv2d if case.w.ndim == 4 else tied_block_linear
+    options = {"blocks": 1} | case.options
+    with _exact_kernels(case.dtype), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using padding='same'")  # of its copy
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        x, w, dy = tensor(case.x), tensor(case.w), tensor(case.dy)
+        leaves = [x, w] if case.b is None else [x, w, tensor(case.b)]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        y = function(x, w, leaves[2] if case.b is not None else None, **options)
+        gradients = torch.autograd.grad(y, leaves, dy)
+    outputs = zip(QUANTITIES, (y, *gradients), strict=False)
+    wide = torch.float64 if case.dtype.is_half else y.dtype
+    return {name: value.detach().cpu().to(wide).numpy() for name, value in outputs}
+
+
+@contextmanager
+def _exact_kernels(dtype: DType) -> Iterator[None]:
+    """Keep PyTorch from kernels whose numbers are not those of the dtype."""
+    # TF32 would round float32 products to 10 bits. On CPUs with AMX, oneDNN's 16-bit convolutions
+    # read memory that is not theirs at some strides and paddings (PyTorch issue 169688): garbage
+    # or a crash, of PyTorch's own conv2d too.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
+        with (
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            torch.backends.mkldnn.flags(enabled=not dtype.is_half),
+        ):
+            yield
+
+
+def backends(
+    device: Literal["auto", "cpu", "cuda"], dtype: str = "float64"
+) -> dict[str, Callable[[Case], Results]]:
+    """Name the backends to compare with the reference on NumPy.
+
+    Args:
+        device: "cpu", "cuda", or "auto" for all that this machine has.
+        dtype: one of `DType`; CuPy runs the reference, which has no 16-bit dtypes.
+
+    Returns:
+        A function that runs a case, for each backend.
+
+    Raises:
+        ValueError: for another device.
+        RuntimeError: if "cuda" is asked for and PyTorch finds no CUDA device.
+
+    Example:
+        >>> list(backends("cpu"))
+        ['torch CPU']
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"`device` (={device!r}) must be 'auto', 'cpu' or 'cuda'")
+    found: dict[str, Callable[[Case], Results]] = {}
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("`device` (='cuda') needs a CUDA device, and PyTorch finds none")
+    if device != "cuda":
+        found["torch CPU"] = lambda case: run_torch(case, "cpu")
+    if device != "cpu" and torch.cuda.is_available():
+        found["torch CUDA"] = lambda case: run_torch(case, "cuda")
+        try:
+            import cupy
+        except ImportError:
+            return found
+        if cupy.is_available() and not DType(dtype).is_half:
+            found["CuPy"] = run_cupy
+    return found
+
+
+def errors(case: Case, expected: Results, actual: Results) -> dict[Quantity, float]:
+    """Measure how far two results of a case lie apart, in the unit of the module's docstring.
+
+    Returns:
+        The largest error of each quantity; infinite where a shape is wrong.
+    """
+    apart: dict[Quantity, float] = {}
+    for name, right in expected.items():
+        value = actual[name]
+        if value.shape != right.shape:
+            apart[name] = math.inf
+        elif value.size == 0:
+            apart[name] = 0.0
+        else:
+            terms = max(case.terms[name], 1)
+            largest = float(np.max(np.abs(right)))
+            unit = max(largest, math.sqrt(terms)) if case.dtype.is_half else terms
+            apart[name] = float(np.max(np.abs(value - right))) / (case.dtype.epsilon * unit)
+    return apart
+
+
+def check(
+    operator: str,
+    dtype: str,
+    *,
+    indices: Iterable[int],
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Iterator[Row]:
+    """Compare the reference with every backend on random cases of one operator.
+
+    Args:
+        operator: one of `OPERATORS`.
+        dtype: one of `DType`.
+        indices: which cases to draw; `itertools.count()` for as many as there is time for.
+        seed: seed of the whole run.
+        device: "cpu", "cuda", or "auto" for all that this machine has.
+
+    Yields:
+        The row so far, after every burst of cases; the last is the result.
+
+    Raises:
+        RuntimeError: if "cuda" is asked for and PyTorch finds no CUDA device.
+
+    Example:
+        >>> *_, row = check("TBC", "float64", indices=range(5), device="cpu")
+        >>> row.cases, row.passed
+        (5, True)
+    """
+    others = backends(device, dtype)
+    row = Row(operator, dtype, ["NumPy", *others])
+    remaining = iter(indices)
+    # NumPy and PyTorch each keep a pool of threads: taking turns in bursts keeps them apart.
+    while cases := [draw(operator, seed, i, dtype) for i in islice(remaining, 50)]:
+        expected = [attempt(run_reference, case) for case in cases]
+        with one_thread():
+            for name, run in others.items():
+                for case, right in zip(cases, expected, strict=True):
+                    row.add(case, name, right, attempt(run, case))
+        row.cases += len(cases)
+        yield row
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread: the cases are so small that a second costs more than it gains."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def attempt(run: Callable[[Case], Results], case: Case) -> Results | Exception:
+    """Run a case; an error is a result too, to be reported with the case that caused it."""
+    try:
+        return run(case)
+    except Exception as error:
+        return error
