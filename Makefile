@@ -4,10 +4,10 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup site serve lab tutorials figures bench test lint clean
+.PHONY: help setup site serve lab tutorials figures bench test test-slow coverage lint clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 # An environment does not survive a move: make it anew when .ready names another folder.
 ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
@@ -48,8 +48,14 @@ bench: setup ## Time everything on this CPU, twenty minutes, and store what the 
 	$(BIN)/tbc bench networks --compile --json docs/_results/networks-cpu.json
 	$(BIN)/tbc bench reference --json docs/_results/reference.json
 
-test: setup ## Prove the operators: tests, doctests, and every cell of every tutorial
-	$(BIN)/pytest
+test: setup ## Prove it, in minutes: tests, doctests, and every cell of every tutorial
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup ## Prove the rest: what is compiled, killed ten times, or mutated
+	$(BIN)/pytest -m slow
+
+coverage: setup ## Print which lines `make test` runs, and fail under 90 % of them
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-report=html:docs/_build/coverage
 
 lint: setup ## Check style, types and the walls between the packages
 	$(BIN)/ruff check

@@ -1,9 +1,11 @@
-"""Sphinx settings: tutorials are executed, and a page asks nothing of other sites."""
+"""Sphinx settings: every page shows what its code printed, and asks nothing of other sites."""
 
 import hashlib
 import os
 import shutil
 from pathlib import Path
+
+from jupyter_cache import get_cache
 
 import tbc_ref
 
@@ -31,13 +33,19 @@ shutil.rmtree(ROOT / "docs" / "tutorials", ignore_errors=True)
 for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob("*.ipynb")]:
     shutil.copy2(tutorial, ROOT / "docs" / "tutorials")
 
-# Tutorials run from their text. Their outputs are kept for as long as no line of the packages
-# or of the results changes: a second build is quick, and never shows what an older version said.
+# Pages with code are executed, and their outputs kept for as long as no line of the packages or of
+# the results changes: a second build is quick, and never shows what an older version said.
 sources = [path for end in ("py", "json") for path in ROOT.glob(f"tbc_*/**/*.{end}")]
 sources += ROOT.glob("docs/_results/*.*")
 digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "docs" / "_build" / "executed" / digest)
+# A tutorial is executed once, by `make tutorials`, and `make test` compares its stored outputs with
+# another execution. The site shows the stored ones, unless the text has changed since.
+for stored in (ROOT / "tutorials").glob("*.ipynb"):
+    get_cache(nb_execution_cache_path).cache_notebook_file(
+        stored, check_validity=False, overwrite=True
+    )
 nb_execution_show_tb = True  # a failing cell is a warning, with its traceback; warnings are errors
 nb_execution_timeout = 600
 nb_merge_streams = True

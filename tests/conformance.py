@@ -444,37 +444,25 @@ def run(result: Result, cases: Iterator[Case | Excluded]) -> None:
     result.excluded = dict(excluded)
 
 
-def onnx_stored_suite() -> Result:
-    result = Result("ONNX's stored cases", f"onnx {version('onnx')}, onnx.backend.test")
-    run(result, onnx_stored())
-    return result
-
-
-def onnx_random_suite() -> Result:
-    result = Result("ONNX's reference, random", f"onnx {version('onnx')}, onnx.reference")
-    run(result, onnx_random())
-    return result
-
-
-def torch_samples_suite() -> Result:
-    result = Result("PyTorch's samples, both ways", f"torch {version('torch')}, OpInfo")
+def compare(result: Result, cases: Callable[[], Iterator[Case | Excluded]]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using padding='same'")  # of its copy
-        run(result, torch_samples())
-    return result
+        run(result, cases())
 
 
-def torch_errors_suite() -> Result:
-    result = Result("PyTorch's error inputs", f"torch {version('torch')}, OpInfo")
-    refused(result)
-    return result
-
-
-SUITES: dict[str, Callable[[], Result]] = {
-    "onnx-stored": onnx_stored_suite,
-    "onnx-random": onnx_random_suite,
-    "torch-samples": torch_samples_suite,
-    "torch-errors": torch_errors_suite,
+_ONNX, _TORCH = f"onnx {version('onnx')}", f"torch {version('torch')}"
+# Each suite with where it comes from, and how to run it.
+SUITES: dict[str, tuple[str, Callable[[Result], None]]] = {
+    "ONNX's stored cases": (
+        f"{_ONNX}, onnx.backend.test",
+        lambda result: compare(result, onnx_stored),
+    ),
+    "ONNX's reference on random cases": (
+        f"{_ONNX}, onnx.reference",
+        lambda result: compare(result, onnx_random),
+    ),
+    "PyTorch's samples": (f"{_TORCH}, OpInfo", lambda result: compare(result, torch_samples)),
+    "PyTorch's error inputs": (f"{_TORCH}, OpInfo", refused),
 }
 
 
@@ -484,14 +472,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     file = parser.parse_args().json
     results = []
-    for suite in SUITES.values():
-        results.append(suite())
-        row = results[-1]
+    for suite, (source, run_suite) in SUITES.items():
+        row = Result(suite, source)
+        run_suite(row)
+        results.append(row)
         print(
             f"{row.suite}: {row.cases} cases, {sum(row.comparisons.values())} comparisons, "
-            f"{len(row.failures)} failed, worst {row.worst:.1e}; left out: {row.excluded}"
+            f"{len(row.failures)} failed, worst {row.worst:.1e}",
+            *row.failures,
+            sep="\n  ",
         )
-        print(*row.failures, sep="\n")
     report = {
         "command": "python -m tests.conformance",
         "tolerance": TOLERANCE,

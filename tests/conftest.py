@@ -1,3 +1,9 @@
+import os
+
+# One thread a process, in kernels and child processes too: pytest starts a process on every core,
+# and a second thread in each makes all of them wait for one another, six times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import matplotlib as mpl
 import pytest
 import torch

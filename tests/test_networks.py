@@ -103,6 +103,7 @@ class TestEveryNetwork:
         y.float().square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
+    @pytest.mark.slow
     def test_can_be_exported(self, name: str, device: str) -> None:
         network = make(name, device).eval()
         x = images(name, device=device)

@@ -382,8 +382,9 @@ def never_killed(
     return chosen, out, time.perf_counter() - begun
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", range(10))
+@pytest.mark.parametrize(
+    "kill", [*(pytest.param(k, marks=pytest.mark.slow) for k in range(10) if k != 5), 5]
+)
 def test_killed_at_a_random_moment_a_run_ends_as_if_it_never_was(
     kill: int, never_killed: tuple[Settings, Path, float], processes: Any, tmp_path: Path
 ) -> None:
@@ -405,15 +406,14 @@ def test_killed_at_a_random_moment_a_run_ends_as_if_it_never_was(
     assert not list((tmp_path / "run").glob(".*"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
         ("half a file", 3),
-        ("before renaming", 1),
-        ("before renaming", 4),
+        pytest.param("before renaming", 1, marks=pytest.mark.slow),
+        pytest.param("before renaming", 4, marks=pytest.mark.slow),
         ("between best and last", 1),
-        ("while it draws", 2),
+        pytest.param("while it draws", 2, marks=pytest.mark.slow),
     ],
 )
 def test_killed_while_it_writes_a_checkpoint_a_run_keeps_the_one_before(
