@@ -1,5 +1,5 @@
 """`python -m tbc_models` is `tbc`, for what starts modules: torchrun."""
 
-from .cli import app
+from tbc_models.cli import app
 
 app(prog_name="tbc")

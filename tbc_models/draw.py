@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
-from .bottleneck import TiedBottleneck
+from tbc_models.networks.bottleneck import TiedBottleneck
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, yellow left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

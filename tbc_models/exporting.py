@@ -7,52 +7,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from tbc_gpu import tie, untie
-
-from .count import check_name
-from .files import replacing
+from tbc_models.files import replacing
+from tbc_models.networks.registry import check_name, create
 
 TOLERANCE = 1e-4
 """How far onnxruntime may be from PyTorch, relative to the largest output. Both compute in float32,
 in other orders of summing, through a hundred layers."""
-
-
-def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build a registered network with numbers.
-
-    Args:
-        name: as registered with timm, ours or timm's.
-        pretrained: with timm's trained weights, downloaded where they are not here yet; else they
-            are random.
-        options: of the network.
-
-    Returns:
-        The network, in evaluation mode.
-
-    Raises:
-        ValueError: for a name that is not registered, with the nearest that is.
-        RuntimeError: if there are no trained weights, or they cannot be downloaded.
-
-    Example:
-        >>> create("tied_resnet14_s").training
-        False
-    """
-    check_name(name)
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
-    except Exception as error:  # a lost line has many names
-        if not pretrained:
-            raise
-        raise RuntimeError(
-            f"the trained weights of {name} cannot be had ({type(error).__name__}): {error}"
-        ) from None
-    return network.eval()
 
 
 def save(

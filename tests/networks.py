@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tbc_models.count import names
+from tbc_models.networks.registry import names
 
 REGISTERED = [name for name in names() if "tied" in name or name.startswith("gc_")]
 # The contract holds for the other designs too: for one network of each, which is small.

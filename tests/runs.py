@@ -8,9 +8,9 @@ from unittest import mock
 
 import torch
 
+from tbc_models.data import open_data
 from tbc_models.training import run
-from tbc_models.training.datasets import open_data
-from tbc_models.training.keeping import Keeper
+from tbc_models.training.callbacks import Keeper
 from tbc_models.training.settings import Settings, prepare
 
 # The smallest of our networks that has all four splits.

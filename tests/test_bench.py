@@ -15,6 +15,7 @@ from tbc_gpu.algorithms import ALGORITHMS
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, read_table, table_file
 from tbc_models.bench import blocks, layers, plots, reference, timing, tune
 from tbc_models.cli import app
+from tbc_models.results import committed
 
 TINY = ["--seconds", "0.001"]
 
@@ -213,7 +214,7 @@ def test_committed_tables_say_where_they_come_from() -> None:
     cuda = json.loads(table_file("cuda").read_text())
     assert any(entry["measured"] for entry in cuda["classes"]) == ("machine" in cuda)
     assert cpu["command"].startswith("tbc bench tune")
-    times = plots.load("tune-cpu")
+    times = committed("tune-cpu")
     assert times is not None
     if cpu["command"] != times["command"]:
         pytest.skip("the table was measured anew, without its times")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import tbc_ref
 from tbc_gpu import tied_block_conv2d
 from tbc_models.checking import cases as drawing
+from tbc_models.checking import names
 from tbc_models.checking import operators as checking
 from tbc_models.cli import app
 
@@ -22,8 +23,8 @@ from .oracles import loops
 runner = CliRunner()
 
 
-@pytest.mark.parametrize("dtype", drawing.DType)
-@pytest.mark.parametrize("operator", drawing.Operator)
+@pytest.mark.parametrize("dtype", names.DType)
+@pytest.mark.parametrize("operator", names.Operator)
 def test_both_implementations_agree(operator: str, dtype: str) -> None:
     *_, row = checking.check(operator, dtype, indices=range(120), device="cpu")
     assert (row.cases, row.failures) == (120, [])
@@ -32,7 +33,7 @@ def test_both_implementations_agree(operator: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("quantity", ["dx", "dw", "db"])
-@pytest.mark.parametrize("operator", drawing.Operator)
+@pytest.mark.parametrize("operator", names.Operator)
 def test_a_flipped_sign_in_any_one_backward_is_found(
     operator: str, quantity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +108,7 @@ def test_reduction_lengths() -> None:
     options: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
     y = loops(*ones.values(), groups=2, blocks=2)
     case = drawing.Case(
-        "TGC", 0, 0, drawing.DType.float64, options | {"groups": 2, "blocks": 2}, {}, **ones,
+        "TGC", 0, 0, names.DType.float64, options | {"groups": 2, "blocks": 2}, {}, **ones,
         dy=np.ones_like(y),
     )  # fmt: skip
     _, dw, db = tbc_ref.tied_block_group_conv_backward(case.dy, case.x, case.w, groups=2, blocks=2)
@@ -121,14 +122,14 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     result = runner.invoke(app, ["check", "--cases", "3", "--device", "cpu", "--json", str(file)])
     assert result.exit_code == 0, result.output
-    for operator in drawing.Operator:
+    for operator in names.Operator:
         assert f"\n {operator} " in result.output
     assert sum(line.endswith("pass") for line in map(str.rstrip, result.output.splitlines())) == 24
     report = json.loads(file.read_text())
     assert report["passed"] is True
-    assert report["versions"]["torch"] == torch.__version__
-    assert [row["operator"] for row in report["rows"][::4]] == list(drawing.Operator)
-    assert {row["dtype"] for row in report["rows"]} == set(drawing.DType)
+    assert report["machine"]["torch"] == torch.__version__
+    assert [row["operator"] for row in report["rows"][::4]] == list(names.Operator)
+    assert {row["dtype"] for row in report["rows"]} == set(names.DType)
 
 
 def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
@@ -234,7 +235,7 @@ def test_minutes_run_other_cases_every_time(tmp_path: Path) -> None:
         cases = [row["cases"] for row in report["rows"]]
         assert min(cases) >= 50
         assert len(cases) == 2 * 4
-        seeds.append(report["options"]["seed"])
+        seeds.append(report["seed"])
         assert f"{sum(cases):,} of {sum(cases):,} cases agree (seed {seeds[-1]})." in result.output
     assert seeds[0] != seeds[1]
 
@@ -253,8 +254,8 @@ def test_a_forgotten_tap_is_found_in_16_bits_too(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", drawing.DType)
-@pytest.mark.parametrize("operator", drawing.Operator)
+@pytest.mark.parametrize("dtype", names.DType)
+@pytest.mark.parametrize("operator", names.Operator)
 def test_cuda_takes_part(operator: str, dtype: str) -> None:
     *_, row = checking.check(operator, dtype, indices=range(50), device="cuda")
     assert "torch CUDA" in row.backends

@@ -18,14 +18,15 @@ from typer.testing import CliRunner
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models import count
-from tbc_models.bench.plots import load
-from tbc_models.training import compare, compare_runs
+from tbc_models.cli.compare import compare as command
+from tbc_models.comparing import networks as compare
+from tbc_models.comparing import runs as compare_runs
+from tbc_models.comparing.networks import FAMILIES, MOST, Images, SmallTrunk, families, trunk_cost
+from tbc_models.comparing.plots import compared, verdicts
+from tbc_models.comparing.runs import Plan, Run
+from tbc_models.comparing.statistics import compare_paired, holm, interval
+from tbc_models.results import committed
 from tbc_models.training.classifier import DivergedError
-from tbc_models.training.compare import FAMILIES, MOST, Images, SmallTrunk, families, trunk_cost
-from tbc_models.training.compare_cli import compare as command
-from tbc_models.training.compare_plots import compared, verdicts
-from tbc_models.training.compare_runs import Plan, Run
-from tbc_models.training.paired import compare_paired, holm, interval
 from tbc_models.training.recipes import RECIPES
 from tbc_models.training.run import Score
 
@@ -350,7 +351,7 @@ def test_verdicts_follow_the_statistics() -> None:
     "name", ["compare-mnist", "compare-digits", "ablation-splits", "ablation-mixer"]
 )
 def test_committed_results_are_whole_and_say_what_their_runs_say(name: str) -> None:
-    report = load(name)
+    report = committed(name)
     assert report is not None
     seeds = report["settings"]["seeds"]
     assert seeds >= 5

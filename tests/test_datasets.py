@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 from torchvision.datasets import mnist
 
-from tbc_models.training.datasets import DataError, one_line, open_data
+from tbc_models.data import DataError, one_line, open_data
 
 CAT: Any = skimage.data.chelsea
 COFFEE: Any = skimage.data.coffee
@@ -493,7 +493,7 @@ def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
 
 
 def test_data_do_not_need_the_training_loop() -> None:
-    code = "import sys, tbc_models.training.datasets; sys.exit('lightning' in sys.modules)"
+    code = "import sys, tbc_models.data.opening; sys.exit('lightning' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
 
 

@@ -1,6 +1,8 @@
 """The promises that the project makes about itself: docstrings, drawings, files."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -13,81 +15,66 @@ import pytest
 import tbc_gpu
 import tbc_models
 import tbc_ref
-from tbc_models import (
-    attention,
-    bottleneck,
-    count,
-    draw,
-    efficientnet,
-    exporting,
-    files,
-    gcnet,
-    paper,
-    resnest,
-    resnet,
-    resnext,
-    senet,
-    tables,
-)
-from tbc_models.bench import blocks, layers, networks, plots, reference, timing, tune
-from tbc_models.checking import cases, modules, operators
+from tbc_models import draw
 from tbc_models.draw import memory, wiring
 from tbc_models.files import write_text
-from tbc_models.training import (
-    classifier,
-    compare,
-    compare_plots,
-    compare_runs,
-    datasets,
-    keeping,
-    loading,
-    paired,
-    recipes,
-    run,
-    settings,
-)
-from tbc_models.training import plots as training_plots
+
+
+def modules() -> Iterator[ModuleType]:
+    """Every module of the packages, but the one that runs the command when it is imported."""
+    for package in (tbc_ref, tbc_gpu, tbc_models):
+        yield package
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                yield importlib.import_module(found.name)
 
 
 def public_functions() -> Iterator[Any]:
-    for module in (tbc_ref, tbc_ref.nn, tbc_gpu):
-        for name in module.__all__:
-            if not isinstance(getattr(module, name), ModuleType):
-                yield getattr(module, name)
-    whole = [tbc_ref.cost, tbc_ref.layers, tbc_ref.network]
-    whole += [attention, bottleneck, count, draw, files, gcnet, paper]
-    whole += [efficientnet, exporting, resnest, resnet, resnext, senet, tables]
-    whole += [blocks, layers, networks, plots, reference, timing, tune]
-    whole += [classifier, datasets, keeping, loading, recipes, run, settings, training_plots]
-    whole += [compare, compare_plots, compare_runs, paired]
-    for module in whole:
+    """Functions and classes of every module; what a command says of itself is its help."""
+    for module in modules():
+        if module.__name__.startswith("tbc_models.cli"):
+            continue
         for name, value in vars(module).items():
             local = getattr(value, "__module__", "") == module.__name__
             written = inspect.isfunction(value) or inspect.isclass(value)
             if local and written and not name.startswith("_"):
                 yield value
-    yield from (
-        operators.check,
-        operators.tolerance,
-        operators.backends,
-        cases.draw,
-        cases.laid_out,
-    )
-    yield from (modules.check_modules, modules.draw_module)
 
 
-@pytest.mark.parametrize("function", list(public_functions()), ids=lambda f: f.__name__)
-def test_public_names_are_documented_with_an_example(function: Any) -> None:
+def promised() -> Iterator[Any]:
+    """What the packages export by name."""
+    for module in modules():
+        for name in getattr(module, "__all__", ()):
+            if not isinstance(getattr(module, name), ModuleType):
+                yield getattr(module, name)
+
+
+def is_record(value: Any) -> bool:
+    """A record explains its fields where they stand."""
+    return inspect.isclass(value) and (issubclass(value, tuple) or is_dataclass(value))
+
+
+@pytest.mark.parametrize(
+    "function", list(public_functions()), ids=lambda f: f"{f.__module__}.{f.__name__}"
+)
+def test_docstrings_say_what_they_are_about_in_one_line(function: Any) -> None:
     text = inspect.getdoc(function) or ""
     assert text.splitlines()[0].endswith("."), text
-    if inspect.isclass(function) and (issubclass(function, tuple) or is_dataclass(function)):
-        return  # a record explains its fields where they stand
+    if "Args:" in text and not is_record(function):  # then nothing is forgotten in it
+        for parameter in set(inspect.signature(function).parameters) - {"arguments"}:
+            assert f"    {parameter}: " in text, f"{parameter} is not explained"
+
+
+@pytest.mark.parametrize("function", list(promised()), ids=lambda f: f.__name__)
+def test_exported_names_are_explained_with_an_example(function: Any) -> None:
+    text = inspect.getdoc(function) or ""
+    if is_record(function):
+        return
     assert ">>>" in text
     if getattr(function, "_is_protocol", False):
         return  # nobody calls it
     signature = inspect.signature(function)
-    for parameter in set(signature.parameters) - {"arguments"}:
-        assert f"    {parameter}: " in text, f"{parameter} is not explained"
+    assert "Args:" in text or not signature.parameters
     if signature.return_annotation is not None and not inspect.isclass(function):
         assert "Returns:" in text or "Yields:" in text
 

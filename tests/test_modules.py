@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import tbc_ref
 from tbc_gpu import TiedBlockConv2d
 from tbc_models import GCB, SE, TiedBottleneck, TiedGCB, TiedSE
-from tbc_models.bottleneck import fitting_blocks
 from tbc_models.checking import modules as checking
+from tbc_models.networks.bottleneck import fitting_blocks
 
 from .networks import DEVICES
 from .oracles import dense_weight

@@ -8,7 +8,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 
-from tbc_models.count import input_size
+from tbc_models.networks.registry import input_size
 
 from .networks import DEVICES, NAMES, REGISTERED, images, make
 

@@ -11,9 +11,11 @@ import timm
 import torch
 from typer.testing import CliRunner
 
-from tbc_models import count, tables
+from tbc_models import count
 from tbc_models.cli import app
-from tbc_models.paper import TABLES, Reported
+from tbc_models.networks import registry
+from tbc_models.paper import tables
+from tbc_models.paper.reported import TABLES, Reported
 
 runner = CliRunner()
 
@@ -78,10 +80,10 @@ def test_other_families_have_the_counts_worked_out_for_them() -> None:
         assert found["TiedSENet101", "params (M)", design] - tied == pytest.approx(more, abs=0.006)
 
 
-@pytest.mark.parametrize("name", count.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_formulas_and_the_built_network_agree_exactly(name: str) -> None:
-    network = count.build(name)
-    size = count.input_size(network)
+    network = registry.build(name)
+    size = registry.input_size(network)
     listed, counted = count.layers(network, size), count.measure(network, size)
     assert sum(layer.parameters for layer in listed) == counted.parameters
     assert sum(layer.macs for layer in listed) == counted.macs < counted.all_macs
@@ -91,7 +93,7 @@ def test_formulas_and_the_built_network_agree_exactly(name: str) -> None:
 @pytest.mark.parametrize("mixer", ["sum", "concatenate", "none"])
 def test_both_counts_agree_for_every_design_and_mixer(mixer: str, design: str) -> None:
     for name in ("tied_resnet50_s", "tied_resnext50"):
-        network = count.build(name, design=design, mixer=mixer)
+        network = registry.build(name, design=design, mixer=mixer)
         listed, counted = count.layers(network, 96), count.measure(network, 96)
         assert sum(layer.parameters for layer in listed) == counted.parameters
         assert sum(layer.macs for layer in listed) == counted.macs
@@ -99,7 +101,7 @@ def test_both_counts_agree_for_every_design_and_mixer(mixer: str, design: str) -
 
 def test_counts_do_not_depend_on_the_device_or_leave_a_trace() -> None:
     real = timm.create_model("tied_gc_resnet50", layers=(1, 1, 1, 1)).train()
-    unreal = count.build("tied_gc_resnet50", layers=(1, 1, 1, 1))
+    unreal = registry.build("tied_gc_resnet50", layers=(1, 1, 1, 1))
     before = {name: value.clone() for name, value in real.state_dict().items()}
     assert count.measure(real, 64) == count.measure(unreal, 64)
     assert count.layers(real, 64) == count.layers(unreal, 64)
@@ -109,7 +111,7 @@ def test_counts_do_not_depend_on_the_device_or_leave_a_trace() -> None:
 
 
 def test_elementwise_operations_are_counted_by_hand() -> None:
-    listed = count.measure(count.build("resnet50"))
+    listed = count.measure(registry.build("resnet50"))
     normalised = relu = 64 * 112**2  # stem
     sizes = ((64, 56, 3), (128, 28, 4), (256, 14, 6), (512, 7, 3))
     for i, (width, size, blocks) in enumerate(sizes):
@@ -124,7 +126,7 @@ def test_elementwise_operations_are_counted_by_hand() -> None:
 
 
 def test_a_layer_that_is_not_called_is_listed_last() -> None:
-    network = count.build("tied_resnet14_s")
+    network = registry.build("tied_resnet14_s")
     network.spare = torch.nn.Linear(3, 4, device="meta")
     listed = count.layers(network, 32)
     assert (listed[-1].name, listed[-1].parameters, listed[-1].macs) == ("spare", 16, 0)
@@ -133,7 +135,7 @@ def test_a_layer_that_is_not_called_is_listed_last() -> None:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "nf_regnet_b1", "repvit_m1"])
 def test_other_networks_can_be_listed_too(name: str) -> None:
     """Linear layers on many tokens, convolutions with parameters of their own, several outputs."""
-    network = count.build(name)
+    network = registry.build(name)
     listed, counted = count.layers(network), count.measure(network)
     assert sum(layer.parameters for layer in listed) == counted.parameters
     assert sum(layer.macs for layer in listed) == counted.macs
@@ -244,13 +246,13 @@ def test_models_lists_ours_and_others() -> None:
     assert "tied_resnet50 " not in result.output
     result = runner.invoke(app, ["models", "resnet5?", "--size", "64"])
     assert re.search(r"resnet50 +64² +25\.557", result.output)
-    assert set(count.names()) >= set(count.BASELINES)
+    assert set(registry.names()) >= set(registry.BASELINES)
 
 
 def test_summary_shows_every_layer() -> None:
     result = runner.invoke(app, ["summary", "tied_resnet14_s"], env={"COLUMNS": "80"})
     assert result.exit_code == 0
-    for layer in count.layers(count.build("tied_resnet14_s"), 32):
+    for layer in count.layers(registry.build("tied_resnet14_s"), 32):
         assert re.search(rf"{re.escape(layer.name)} ", result.output)
     assert re.search(r"layer1\.0\.conv2\.3 +TBC +8×16×16 +8 +9 +0\.0 +0\.02 +0\.1", result.output)
     assert "(the same)" in result.output

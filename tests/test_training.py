@@ -31,10 +31,10 @@ from typer.testing import CliRunner
 
 from tbc_models import exporting
 from tbc_models.cli import app
+from tbc_models.data import open_data
 from tbc_models.training import run
+from tbc_models.training.callbacks import read_checkpoint
 from tbc_models.training.classifier import Classifier, DivergedError, average
-from tbc_models.training.datasets import open_data
-from tbc_models.training.keeping import read_checkpoint
 from tbc_models.training.loading import Augmented, Batches, LabelledImages, ResumableLoader
 from tbc_models.training.recipes import RECIPES, optimizer, to_evaluate, to_train
 from tbc_models.training.settings import Machine, RunError, Settings, prepare

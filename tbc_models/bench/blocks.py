@@ -15,9 +15,8 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
-
-from .layers import DTYPES, LAYOUTS
-from .timing import Time, interleaved
+from tbc_models.bench.layers import DTYPES, LAYOUTS
+from tbc_models.bench.timing import Time, interleaved
 
 CHANNELS, FILTERS, SIZE = 2048, 32, 56
 BLOCKS = (1, 2, 4, 8, 16, 32)

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
 from tbc_gpu.algorithms import ALGORITHMS
-
-from .timing import Time, interleaved
+from tbc_models.bench.timing import Time, interleaved
 
 # in_channels, out_channels, kernel_size, stride, height and width of the input
 RESNET50 = [

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.profiler import ProfilerActivity, profile
 
-from .layers import DTYPES
-from .timing import Time, interleaved
+from tbc_models.bench.layers import DTYPES
+from tbc_models.bench.timing import Time, interleaved
 
 # Words in the names of operations and kernels; the first kind that has one takes it.
 KINDS = {

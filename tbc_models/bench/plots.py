@@ -1,45 +1,19 @@
 """Draw what `tbc bench` measured, from the files that it wrote."""
 
-import json
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
+from tbc_models.bench.layers import BACK, CHOSEN, STANDARD, Alike, Case, Row, classes, mean_ratio
+from tbc_models.bench.timing import Time
 from tbc_models.draw import COLOURS
 
-from .layers import BACK, CHOSEN, STANDARD, Alike, Case, Row, classes, mean_ratio
-from .timing import Time
-
-RESULTS = Path(__file__).parents[2] / "docs" / "_results"
 BLUE, RED, GREEN, PINK, SKY, ORANGE = COLOURS
 YELLOW, GREY = "#F0E442", "#999999"
 WORDS = {"channels_last": "channels-last (NHWC)", "contiguous": "contiguous (NCHW)"}
-
-
-def load(name: str) -> dict[str, Any] | None:
-    """Read a committed file of results of this clone.
-
-    Args:
-        name: of the file, such as "layers-cpu".
-
-    Returns:
-        The parsed JSON; None where it was not measured.
-
-    Example:
-        >>> load("reference")["command"]
-        'tbc bench reference --json docs/_results/reference.json'
-        >>> load("layers-abacus") is None
-        True
-    """
-    file = RESULTS / f"{name}.json"
-    found: dict[str, Any] | None = None
-    if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
-    return found
 
 
 def layer_rows(report: dict[str, Any]) -> list[Row]:

@@ -17,9 +17,8 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tbc_models.bench.timing import Time, interleaved
 from tbc_ref import tied_block_conv, tied_block_conv_backward
-
-from .timing import Time, interleaved
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int, int]

@@ -10,16 +10,16 @@ clears fresh pages for every large output, and that is most of what is measured.
 """
 
 import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from tbc_models import results
 
 ROUNDS, MOST_CALLS = 7, 15
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
@@ -113,21 +113,14 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         >>> machine()["torch"] == torch.__version__
         True
     """
-    described: dict[str, Any] = {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "allocator": " ".join(f"{name}={os.environ.get(name)}" for name in ALLOCATOR),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    described = results.machine()
+    described["threads"] = torch.get_num_threads()
+    described["allocator"] = " ".join(f"{name}={os.environ.get(name)}" for name in ALLOCATOR)
     if device == "cuda":
         described["gpu"] = torch.cuda.get_device_name()
         described["cudnn"] = torch.backends.cudnn.version()
+        # TF32 rounds the factors of float32 products to 10 bits.
+        convolutions = "TF32" if torch.backends.cudnn.allow_tf32 else "float32"
+        matrices = {"highest": "float32"}.get(torch.get_float32_matmul_precision(), "TF32")
+        described["float32"] = f"{convolutions} in convolutions, {matrices} in matrix products"
     return described
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, table_file
-
-from .layers import Case, Row, algorithms, grid
+from tbc_models.bench.layers import Case, Row, algorithms, grid
 
 # What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
 # in how many cases; and how many rules a class may have.
@@ -82,7 +81,7 @@ def learn(rows: Iterable[Row]) -> Table:
         The table.
 
     Example:
-        >>> from .timing import Time
+        >>> from tbc_models.bench.timing import Time
         >>> def row(size, dilated, grouped):
         ...     times = {"dilated": Time(dilated, 0, 0), "grouped": Time(grouped, 0, 0)}
         ...     return Row(Case(64, 64, 1, 1, size, blocks=2), times)
@@ -129,7 +128,7 @@ def regrets(rows: Iterable[Row], table: Table) -> list[float]:
         Times of the algorithms chosen, divided by those of the best.
 
     Example:
-        >>> from .timing import Time
+        >>> from tbc_models.bench.timing import Time
         >>> row = Row(Case(8, 8, 1, 1, 8, 2), {"fold": Time(3, 3, 3), "dilated": Time(2, 2, 2)})
         >>> regrets([row], {kind_of(row.case): (Rule((), "fold"),)})
         [1.5]

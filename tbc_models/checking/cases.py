@@ -9,7 +9,6 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,46 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 import tbc_ref
+from tbc_models.checking.names import DType, Operator
 
 Quantity = Literal["y", "dx", "dw", "db"]
 Layout = Literal["contiguous", "channels-last", "strided", "expanded", "reversed"]
 LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels-last", "strided", "expanded", "reversed")
 # A large case may take this many multiply-accumulates, or one would hold up hundreds of others.
 MOST_MACS = 10_000_000
-
-
-class Operator(StrEnum):
-    """The operators, as the paper abbreviates them."""
-
-    SC = "SC"
-    GC = "GC"
-    TBC = "TBC"
-    TGC = "TGC"
-    FC = "FC"
-    TFC = "TFC"
-
-
-class DType(StrEnum):
-    """The dtypes of the PyTorch backend.
-
-    The reference has float32 and float64. For the 16-bit dtypes it computes in float64 with the
-    numbers that the backend gets.
-    """
-
-    float64 = "float64"
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-    @property
-    def is_half(self) -> bool:
-        """Whether a number has 16 bits."""
-        return self in (DType.float16, DType.bfloat16)
-
-    @property
-    def epsilon(self) -> float:
-        """The distance from 1 to the next number."""
-        return torch.finfo(getattr(torch, self)).eps
 
 
 # Each operator's name in `tbc_ref`, and which of `groups` and `blocks` it takes.

@@ -18,10 +18,9 @@ import torch
 from torch import nn
 
 import tbc_ref
-from tbc_models.attention import TiedGCB, TiedSE
-from tbc_models.bottleneck import Design, Mixer, TiedBottleneck
-
-from .operators import one_thread
+from tbc_models.checking.operators import one_thread
+from tbc_models.networks.attention import TiedGCB, TiedSE
+from tbc_models.networks.bottleneck import Design, Mixer, TiedBottleneck
 
 Array = Any  # of NumPy
 Pullback = Callable[[Array], Array]

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 import tbc_ref
 from tbc_gpu import tied_block_conv2d, tied_block_linear
-
-from .cases import OPERATORS, Case, DType, Quantity, draw
+from tbc_models.checking.cases import OPERATORS, Case, Quantity, draw
+from tbc_models.checking.names import DType
 
 Results = dict[Quantity, NDArray[Any]]
 QUANTITIES: tuple[Quantity, ...] = ("y", "dx", "dw", "db")

@@ -11,8 +11,8 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchvision.transforms import v2
 
-from .loading import seed_of
-from .recipes import Recipe, optimizer
+from tbc_models.training.loading import seed_of
+from tbc_models.training.recipes import Recipe, optimizer
 
 Batch = tuple[Tensor, Tensor]
 
@@ -52,7 +52,7 @@ class Classifier(L.LightningModule):
         settings: what a checkpoint should tell of the run.
 
     Example:
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.training.recipes import RECIPES
         >>> learner = Classifier(nn.Flatten(), RECIPES["small"], classes=4, steps=1, seed=0)
         >>> images, labels = torch.eye(4).reshape(4, 1, 2, 2), torch.arange(4)
         >>> round(learner.loss(learner(images), labels).item(), 3)

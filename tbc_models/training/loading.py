@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from .datasets import Data, Images
-from .recipes import Recipe, Transform, to_evaluate, to_train
+from tbc_models.data import Data, Images
+from tbc_models.training.recipes import Recipe, Transform, to_evaluate, to_train
 
 
 def seed_of(*numbers: int) -> int:
@@ -183,8 +183,8 @@ class LabelledImages(L.LightningDataModule):
         workers: processes that load images, for each process that trains.
 
     Example:
-        >>> from .datasets import open_data
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.training.recipes import RECIPES
         >>> images = LabelledImages(open_data("digits"), RECIPES["small"], seed=0)
         >>> [tuple(x.shape) for x in next(iter(images.val_dataloader()))]
         [(128, 1, 8, 8), (128,)]

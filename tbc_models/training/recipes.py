@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms import v2
 
-from .datasets import Data
+from tbc_models.data import Data
 
 Transform = Callable[[Any], Tensor]
 
@@ -145,7 +145,7 @@ def to_train(recipe: Recipe, data: Data, size: int) -> Transform:
         From a PIL image or a uint8 tensor (C, H, W) to a normalised tensor (C, size, size).
 
     Example:
-        >>> from .datasets import open_data
+        >>> from tbc_models.data import open_data
         >>> data = open_data("digits")
         >>> tuple(to_train(RECIPES["small"], data, 16)(data.train[0][0]).shape)
         (1, 16, 16)
@@ -176,7 +176,7 @@ def to_evaluate(recipe: Recipe, data: Data, size: int) -> Transform:
         From a PIL image or a uint8 tensor (C, H, W) to a normalised tensor (C, size, size).
 
     Example:
-        >>> from .datasets import open_data
+        >>> from tbc_models.data import open_data
         >>> data = open_data("digits")
         >>> tuple(to_evaluate(RECIPES["small"], data, 8)(data.test[0][0]).shape)
         (1, 8, 8)

@@ -17,10 +17,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from tbc_models import exporting
-
-from .classifier import Classifier, DivergedError, average
-from .datasets import Data
-from .keeping import (
+from tbc_models.data import Data
+from tbc_models.training.callbacks import (
     BEST,
     CURVES,
     LAST,
@@ -32,9 +30,10 @@ from .keeping import (
     WriteError,
     read_checkpoint,
 )
-from .loading import LabelledImages
-from .recipes import RECIPES, Recipe
-from .settings import Machine, RunError, Settings, is_first, scaled_rate
+from tbc_models.training.classifier import Classifier, DivergedError, average
+from tbc_models.training.loading import LabelledImages
+from tbc_models.training.recipes import RECIPES, Recipe
+from tbc_models.training.settings import Machine, RunError, Settings, is_first, scaled_rate
 
 WEIGHTS = "weights.safetensors"
 NO_FILES: dict[str, Any] = {
@@ -114,8 +113,8 @@ def train(
 
     Example:
         >>> import tempfile
-        >>> from .datasets import open_data
-        >>> from .settings import prepare
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.training.settings import prepare
         >>> digits = open_data("digits")
         >>> settings = prepare("tied_resnet14_s", digits, "small", size=16, epochs=1)
         >>> score = train(settings, digits, Path(tempfile.mkdtemp()), say=lambda line: None)
@@ -188,8 +187,8 @@ def fit(
         DivergedError: if a loss is not finite.
 
     Example:
-        >>> from .datasets import open_data
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.training.recipes import RECIPES
         >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         >>> fit(linear, open_data("digits"), replace(RECIPES["small"], epochs=1)).top1 > 0.5
         True
@@ -233,7 +232,7 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
         OSError: if the file cannot be read.
 
     Example:
-        >>> from .datasets import open_data
+        >>> from tbc_models.data import open_data
         >>> evaluate(Path("/no/such/file"), open_data("digits"))
         Traceback (most recent call last):
         ...

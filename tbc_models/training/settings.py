@@ -10,10 +10,9 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import nn
 
-from tbc_models import count
-
-from .datasets import Data
-from .recipes import RECIPES, Recipe
+from tbc_models.data import Data
+from tbc_models.networks import registry
+from tbc_models.training.recipes import RECIPES, Recipe
 
 
 def is_first() -> bool:
@@ -197,7 +196,7 @@ def prepare(
         ValueError: if there is no such network, or it does not take these options or images.
 
     Example:
-        >>> from .datasets import open_data
+        >>> from tbc_models.data import open_data
         >>> settings = prepare("tied_resnet14_s", open_data("digits"), "small", size=16)
         >>> settings.batch_size, settings.lr
         (128, 0.1)
@@ -219,7 +218,7 @@ def prepare(
         seed=seed,
     )
     try:
-        network = count.build(model, **settings.network_options())
+        network = registry.build(model, **settings.network_options())
         shape = (2, settings.channels, settings.size, settings.size)
         network(torch.zeros(shape, device="meta"))
     except Exception as error:  # timm raises all kinds

@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from .bottleneck import TiedBottleneck
+from tbc_models.networks.bottleneck import TiedBottleneck
 
 
 def configuration(**changes: Any) -> dict[str, Any]:

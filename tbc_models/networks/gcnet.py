@@ -10,8 +10,8 @@ from timm.models import generate_default_cfgs
 from timm.models.resnet import Bottleneck
 from torch import nn
 
-from .attention import GCB, TiedGCB
-from .resnet import configuration, create_resnet, network
+from tbc_models.networks.attention import GCB, TiedGCB
+from tbc_models.networks.resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {"gc_resnet50": configuration(), "tied_gc_resnet50": configuration()}

@@ -1,6 +1,5 @@
 """`tbc train` and `tbc evaluate`. What takes seconds to import is imported when it is needed."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tbc_models.terminal import (
+from tbc_models.cli.terminal import (
     plain_table,
     progress_bar,
     require_writable,
     setting,
-    write_named,
     write_picture,
+    write_report,
 )
 
 
@@ -54,6 +53,17 @@ Workers = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc train --model tied_resnet14_s --data mnist`\n\n"
+    "- `tbc train --model tied_resnet50 --data imagefolder:photos --epochs 30 --batch-size 64`\n\n"
+    "- `tbc train --model tied_resnet50 --data imagenet:/data/imagenet --recipe paper --devices 8 "
+    "--precision bf16-mixed --channels-last --out runs/r50 --resume`\n\n"
+    "- `torchrun --nproc_per_node=8 -m tbc_models train --model tied_resnet50 "
+    "--data imagenet:/data/imagenet`"
+)
 def train(
     model: Annotated[str, typer.Option(help="A registered network, ours or timm's.")],
     data: Annotated[str, DataSpec],
@@ -117,11 +127,11 @@ def train(
     --nodes, under SLURM or torchrun. A batch is divided among them.
     """
     with told_in_one_line(debug):
-        from tbc_models.count import check_name
+        from tbc_models.networks.registry import check_name
 
         check_name(model)
-        from .run import train as run_training
-        from .settings import Machine, is_first, prepare
+        from tbc_models.training.run import train as run_training
+        from tbc_models.training.settings import Machine, is_first, prepare
 
         opened = _open(data, skip_bad_images, download)
         chosen = recipe or ("small" if (size or opened.size) <= 64 else "paper")
@@ -161,6 +171,10 @@ def train(
             )
 
 
+@app.command(
+    epilog="Examples:\n\n- `tbc evaluate runs/tied_resnet14_s-mnist-small/last.ckpt`\n\n"
+    "- `tbc evaluate last.ckpt --data imagefolder:photos --plot confusion.png`"
+)
 def evaluate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="That `tbc train` wrote.")
@@ -182,9 +196,9 @@ def evaluate(
     require_writable(plot, "--plot")
     require_writable(json_file, "--json")
     with told_in_one_line(debug):
-        from .keeping import read_checkpoint
-        from .run import evaluate as run_evaluation
-        from .settings import Machine
+        from tbc_models.training.callbacks import read_checkpoint
+        from tbc_models.training.run import evaluate as run_evaluation
+        from tbc_models.training.settings import Machine
 
         trained, _ = read_checkpoint(checkpoint)
         spec = data or trained.data
@@ -207,27 +221,29 @@ def evaluate(
         if shown.row_count:
             console.print(shown, highlight=False)
         if plot is not None:
-            from .plots import confusion
+            from tbc_models.training.plots import confusion
 
             write_picture(plot, confusion(matrix, opened.classes), "--plot")
         if json_file is not None:
-            report = {
-                "command": "tbc evaluate",
-                "network": trained.model,
-                "data": spec,
-                "images": len(opened.test),
-                "top-1": score.top1,
-                "top-5": score.top5,
-                "loss": score.loss,
-                "classes": list(opened.classes),
-                "confusion": matrix.tolist(),
-            }
-            write_named(json_file, json.dumps(report, indent=1) + "\n", "--json")
+            write_report(
+                json_file,
+                "--json",
+                {
+                    "network": trained.model,
+                    "data": spec,
+                    "images": len(opened.test),
+                    "top-1": score.top1,
+                    "top-5": score.top5,
+                    "loss": score.loss,
+                    "classes": list(opened.classes),
+                    "confusion": matrix.tolist(),
+                },
+            )
 
 
 def _open(spec: str, skip_bad_images: bool, download: bool) -> Any:
-    from .datasets import open_data
-    from .settings import RunError, is_first
+    from tbc_models.data import open_data
+    from tbc_models.training.settings import RunError, is_first
 
     several = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
     if download and several:
@@ -269,7 +285,7 @@ def told_in_one_line(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        from .datasets import one_line
+        from tbc_models.data import one_line
 
         text = one_line(error)
         if isinstance(error, FileNotFoundError) and error.filename:

@@ -16,10 +16,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 
 from tbc_models.files import replacing, write_text
-
-from .classifier import DivergedError
-from .plots import draw_curves
-from .settings import RunError, Settings, is_first
+from tbc_models.training.classifier import DivergedError
+from tbc_models.training.plots import draw_curves
+from tbc_models.training.settings import RunError, Settings, is_first
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 METRICS, CURVES = "metrics.csv", "curves.png"
@@ -36,7 +35,7 @@ class WriteError(OSError):
         >>> raise WriteError("run/last.ckpt cannot be written: the disk is full")
         Traceback (most recent call last):
         ...
-        tbc_models.training.keeping.WriteError: run/last.ckpt cannot be written: the disk is full
+        tbc_models.training.callbacks.WriteError: run/last.ckpt cannot be written: the disk is full
     """
 
     def __init__(self, message: str) -> None:
@@ -151,8 +150,8 @@ class History(Callback):
         bar: whether a progress bar wants to know how it goes.
 
     Example:
-        >>> from .datasets import open_data
-        >>> from .settings import prepare
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.training.settings import prepare
         >>> settings = prepare("tied_resnet14_s", open_data("digits"), "small", size=16)
         >>> History(Path("run"), settings, print, bar=False).state_dict()
         {'rows': [], 'sums': [0.0, 0.0, 0.0]}

@@ -6,8 +6,8 @@ from timm.models import generate_default_cfgs
 from timm.models.resnest import ResNestBottleneck
 from torch import nn
 
-from .bottleneck import tied_copy
-from .resnet import configuration, create_resnet, network
+from tbc_models.networks.bottleneck import tied_copy
+from tbc_models.networks.resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {"tied_resnest50_s": configuration(first_conv="conv1.0")},

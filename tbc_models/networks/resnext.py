@@ -9,7 +9,7 @@ from typing import Any
 from timm.models import generate_default_cfgs
 from torch import nn
 
-from .resnet import configuration, create_resnet, network
+from tbc_models.networks.resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from .files import replacing, write_text
+from tbc_models.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +69,21 @@ def write_named(file: Path, text: str, option: str) -> None:
         raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
 
 
+def command() -> str:
+    """Give the command line that runs, as a user would type it."""
+    return shlex.join(["tbc", *sys.argv[1:]])
+
+
+def write_report(
+    file: Path, option: str, found: dict[str, Any], machine: dict[str, Any] | None = None
+) -> None:
+    """Write results to a file that an option names: the command, the machine, and what it found."""
+    from tbc_models import results
+
+    about = machine or results.machine()
+    write_named(file, results.as_json({"command": command(), "machine": about} | found), option)
+
+
 def write_picture(file: Path, figure: "Figure", option: str) -> None:
     """Write a figure to a file that an option names, or say that it cannot be."""
     try:
@@ -85,3 +102,13 @@ def setting(text: str) -> tuple[str, Any]:
         return option, ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return option, value  # a word
+
+
+def verdict(passed: bool) -> str:
+    """Word the outcome of a check, in colour."""
+    return "[green]pass[/green]" if passed else "[bold red]FAIL[/bold red]"
+
+
+def one_line(error: Exception) -> str:
+    """Put an error in one line; timm's bare assertions say nothing themselves."""
+    return (str(error) or f"{type(error).__name__} in timm").splitlines()[0]

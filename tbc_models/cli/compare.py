@@ -1,7 +1,5 @@
 """The command `tbc compare`."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,23 +7,29 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tbc_models.terminal import (
+from tbc_models.cli.terminal import (
+    command,
     plain_table,
     progress_bar,
     require_writable,
     write_named,
     write_picture,
 )
-
-from .cli import told_in_one_line
+from tbc_models.cli.train import told_in_one_line
 
 if TYPE_CHECKING:
-    from .compare_runs import Plan, Run
+    from tbc_models.comparing.runs import Plan, Run
 
+app = typer.Typer()
 console = Console()
 _ENOUGH = 5  # seeds
 
 
+@app.command(
+    epilog="Examples:\n\n- `tbc compare --json mnist.json --plot mnist.png`\n\n"
+    "- `tbc compare --data digits --epochs 10 --jobs 4`\n\n"
+    "- `tbc compare --ablation splits --epochs 3`"
+)
 def compare(
     data: Annotated[
         str, typer.Option(metavar="NAME[:PATH]", help="What is learned, as `tbc train` takes it.")
@@ -77,7 +81,7 @@ def compare(
             console.print(f"{seeds} seeds are few: expect wide intervals. Five are usual.")
         report = _run(plan, made, jobs, json_file)
         console.print(_results(report))
-        from .compare_plots import compared, verdicts
+        from tbc_models.comparing.plots import compared, verdicts
 
         for sentence in verdicts(report):
             console.print(sentence, highlight=False)
@@ -97,8 +101,8 @@ def _plan(
     """Decide what is compared."""
     from dataclasses import replace
 
-    from .compare_runs import Plan
-    from .recipes import RECIPES
+    from tbc_models.comparing.runs import Plan
+    from tbc_models.training.recipes import RECIPES
 
     recipe = replace(RECIPES["small"], epochs=epochs)
     panels: Any = (ablation,) if ablation else ("parameters", "macs")
@@ -108,7 +112,7 @@ def _plan(
 
 
 def _kept(file: Path, plan: "Plan") -> "list[Run]":
-    from .compare_runs import CompareError, read_runs
+    from tbc_models.comparing.runs import CompareError, read_runs
 
     try:
         return read_runs(file.read_text(encoding="utf-8"), plan)
@@ -118,9 +122,10 @@ def _kept(file: Path, plan: "Plan") -> "list[Run]":
 
 def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
     """Make the runs that are missing, and write what there is after each."""
-    from .compare_runs import as_json, report, runs
+    from tbc_models.comparing.runs import report, runs
+    from tbc_models.results import as_json
 
-    command = shlex.join(["tbc", *sys.argv[1:]])
+    made_by = command()
     made = list(made)
     with progress_bar() as bar:
         total = len(plan.networks()) * plan.seeds
@@ -128,9 +133,9 @@ def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> 
         for run in runs(plan, made, jobs):
             made.append(run)
             if json_file:
-                write_named(json_file, as_json(report(plan, made, command)), "--json")
+                write_named(json_file, as_json(report(plan, made, made_by)), "--json")
             bar.advance(task)
-    return report(plan, made, command)
+    return report(plan, made, made_by)
 
 
 def _networks(plan: "Plan") -> Table:
@@ -154,7 +159,7 @@ def _networks(plan: "Plan") -> Table:
 
 def _results(report: dict[str, Any]) -> Table:
     """Show means, and differences from the yardstick, in percentage points."""
-    from .compare_plots import TITLES, p_value, plus_minus
+    from tbc_models.comparing.plots import TITLES, p_value, plus_minus
 
     labels = {network["name"]: network["label"] for network in report["networks"]}
     yardstick = report["networks"][0]["label"]

@@ -11,8 +11,8 @@ from timm.models import generate_default_cfgs
 from timm.models.resnet import Bottleneck
 from torch import nn
 
-from .attention import TiedSE
-from .resnet import configuration, create_resnet, network
+from tbc_models.networks.attention import TiedSE
+from tbc_models.networks.resnet import configuration, create_resnet, network
 
 default_cfgs = generate_default_cfgs(
     {

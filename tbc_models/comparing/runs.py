@@ -8,25 +8,33 @@ the number of processes, and a run that the file has need not be made again.
 import json
 import multiprocessing
 import os
-import platform
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
 
-from tbc_models.bench.timing import machine as described
+from tbc_models.comparing.networks import (
+    Ablation,
+    Budget,
+    Images,
+    Network,
+    ablation,
+    build,
+    families,
+)
+from tbc_models.comparing.statistics import compare_paired, holm, interval
+from tbc_models.data import Data, open_data
+from tbc_models.results import machine
+from tbc_models.training.classifier import DivergedError
+from tbc_models.training.recipes import Recipe
+from tbc_models.training.run import fit
 
-from .classifier import DivergedError
-from .compare import Ablation, Budget, Images, Network, ablation, build, families
-from .datasets import Data, open_data
-from .paired import compare_paired, holm, interval
-from .recipes import Recipe
-from .run import fit
+# Whose versions the accuracies may depend on by a hair.
+_PACKAGES = ("torchvision", "lightning", "timm", "scipy")
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class CompareError(ValueError):
         >>> raise CompareError("TBC B=2, seed 3: the loss is nan at step 5")
         Traceback (most recent call last):
         ...
-        tbc_models.training.compare_runs.CompareError: TBC B=2, seed 3: the loss is nan at step 5
+        tbc_models.comparing.runs.CompareError: TBC B=2, seed 3: the loss is nan at step 5
     """
 
     def __init__(self, message: str) -> None:
@@ -125,7 +133,7 @@ def train(network: Network, seed: int, plan: Plan) -> Run:
 
     Example:
         >>> from dataclasses import replace
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan("digits", ("macs",), 2, replace(RECIPES["small"], epochs=1))
         >>> train(plan.networks()[0], 0, plan) == train(plan.networks()[0], 0, plan)
         True
@@ -155,7 +163,7 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
         CompareError: if a loss is not finite.
 
     Example:
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan("digits", ("macs",), 1, RECIPES["small"])
         >>> have = [Run(network.name, 0, 0.5, 1.0) for network in plan.networks()]
         >>> list(runs(plan, have, jobs=1))
@@ -190,7 +198,7 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
         a file.
 
     Example:
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan("digits", ("macs",), 2, RECIPES["small"])
         >>> made = [Run(n.name, seed, 0.9, 1.0) for n in plan.networks() for seed in (0, 1)]
         >>> report(plan, made, "tbc compare")["statistics"][0]["mean"]
@@ -202,7 +210,7 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
     whole = len(rows) == len(networks) * plan.seeds
     return {
         "command": command,
-        "machine": machine(),
+        "machine": machine(*_PACKAGES),
         "settings": plan.settings(),
         "networks": [asdict(network) | {"panels": list(network.panels)} for network in networks],
         "statistics": [s for panel in plan.panels for s in _statistics(panel, networks, made)]
@@ -210,44 +218,6 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
         else [],
         "runs": rows,
     }
-
-
-def machine() -> dict[str, str]:
-    """Describe what the runs are made on and with; they may differ by a hair on another.
-
-    Returns:
-        Processor and versions.
-
-    Example:
-        >>> machine()["torch"] == torch.__version__
-        True
-    """
-    packages = {name: version(name) for name in ("torchvision", "lightning", "timm", "scipy")}
-    known = {"processor": str(described()["processor"]), "python": platform.python_version()}
-    return known | {"torch": torch.__version__} | packages
-
-
-def as_json(of: dict[str, Any]) -> str:
-    """Write a report with one row a line.
-
-    Args:
-        of: what `report` gave.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> as_json({"command": "tbc compare", "runs": [{"seed": 0}, {"seed": 1}]}).count("seed")
-        2
-    """
-    lines = []
-    for name, value in of.items():
-        text = json.dumps(value, ensure_ascii=False)
-        if isinstance(value, list) and value:
-            rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in value)
-            text = f"[\n  {rows}]"
-        lines.append(f"{json.dumps(name)}: {text}")
-    return "{" + ",\n ".join(lines) + "}\n"
 
 
 def read_runs(text: str, plan: Plan) -> list[Run]:
@@ -265,7 +235,7 @@ def read_runs(text: str, plan: Plan) -> list[Run]:
             machine; the first that differs is named.
 
     Example:
-        >>> from .recipes import RECIPES
+        >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan("digits", ("macs",), 2, RECIPES["small"])
         >>> read_runs(as_json(report(plan, [], "tbc compare")), plan)
         []
@@ -276,7 +246,7 @@ def read_runs(text: str, plan: Plan) -> list[Run]:
         made = [Run(**row) for row in found["runs"]]
     except (ValueError, KeyError, TypeError):
         raise CompareError("it holds no results of `tbc compare`") from None
-    now = plan.settings() | machine()
+    now = plan.settings() | machine(*_PACKAGES)
     for name in now | was:
         if was.get(name) != now.get(name):
             raise CompareError(f"it was made with {name} = {was.get(name)}, not {now.get(name)}")

@@ -15,8 +15,8 @@ from timm.models import generate_default_cfgs
 from timm.models.efficientnet import efficientnet_b0
 from torch import nn
 
-from .attention import TiedSE
-from .resnet import configuration, network, refuse_small_inputs
+from tbc_models.networks.attention import TiedSE
+from tbc_models.networks.resnet import configuration, network, refuse_small_inputs
 
 default_cfgs = generate_default_cfgs(
     {

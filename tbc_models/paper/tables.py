@@ -19,9 +19,10 @@ from rich import box
 from rich.console import Group
 from rich.table import Table as RichTable
 
-from .bottleneck import Design
-from .count import build, measure
-from .paper import TABLES, Reported
+from tbc_models.count import measure
+from tbc_models.networks.bottleneck import Design
+from tbc_models.networks.registry import build
+from tbc_models.paper.reported import TABLES, Reported
 
 DESIGNS: tuple[str, ...] = get_args(Design)
 

@@ -1,33 +1,34 @@
 """The command `tbc bench`."""
 
-import json
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from tbc_gpu.dispatch import table_file
-from tbc_models.count import check_name
-from tbc_models.terminal import plain_table, progress_bar, require_writable, write_named
+from tbc_models.cli.terminal import (
+    command,
+    plain_table,
+    progress_bar,
+    require_writable,
+    write_named,
+    write_report,
+)
 
-from . import blocks as by_blocks
-from . import layers as by_layer
-from . import networks as by_network
-from . import reference as by_reference
-from . import tune as tuning
-from .timing import ALLOCATOR, machine
+if TYPE_CHECKING:
+    from tbc_models.bench.blocks import Series
+    from tbc_models.bench.layers import Row as LayerRow
+    from tbc_models.bench.networks import Speed
+    from tbc_models.bench.reference import Row as ReferenceRow
 
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ Json = Annotated[
 ]
 
 
-@bench.callback()
+@app.callback()
 def about() -> None:
     """Measure, and compare only what was measured in the same minute.
 
@@ -71,7 +72,7 @@ def about() -> None:
     """
 
 
-@bench.command(
+@app.command(
     epilog="Examples:\n\n- `tbc bench layers`\n\n"
     "- `tbc bench layers --blocks 2 --layout channels_last --all`\n\n"
     "- `tbc bench layers --device cuda --batch-size 32 --batch-size 256 --dtype bfloat16`"
@@ -94,6 +95,8 @@ def layers(
     Forward, and forward with backward; shown are geometric means of time over that of the
     authors' fold of a contiguous input. About six minutes on two cores.
     """
+    from tbc_models.bench import layers as by_layer
+
     _start(device, threads, json_file)
     cases = by_layer.grid(
         batches=tuple(batch_sizes or [8]),
@@ -111,7 +114,7 @@ def layers(
     _finish(json_file, device, [row.record() for row in measured])
 
 
-@bench.command(
+@app.command(
     epilog="Examples:\n\n- `tbc bench blocks`\n\n"
     "- `tbc bench blocks --kernel-size 1 --dtype bfloat16 --threads 1`"
 )
@@ -129,6 +132,8 @@ def blocks(
 
     The paper claims that TBC stays flat while GC grows linearly. About half a minute.
     """
+    from tbc_models.bench import blocks as by_blocks
+
     if kernel_size % 2 == 0:
         raise typer.BadParameter(f"{kernel_size} is not odd.", param_hint="--kernel-size")
     _start(device, threads, json_file)
@@ -152,7 +157,7 @@ def blocks(
     _finish(json_file, device, [series.record() for series in measured])
 
 
-@bench.command(
+@app.command(
     epilog="Examples:\n\n- `tbc bench networks`\n\n"
     "- `tbc bench networks resnet101 tied_resnet101_s --compile --mode inference`\n\n"
     "- `tbc bench networks --device cuda --dtype bfloat16 --batch-size 256 --compile`"
@@ -177,6 +182,9 @@ def networks(
     json_file: Json = None,
 ) -> None:
     """Time tied networks against timm's: images a second, and peak memory, channels-last."""
+    from tbc_models.bench import networks as by_network
+    from tbc_models.networks.registry import check_name
+
     chosen = tuple(names or by_network.NETWORKS)
     for name in chosen:
         try:
@@ -201,9 +209,11 @@ def networks(
     _finish(json_file, device, [speed.record() for speed in measured])
 
 
-@bench.command(epilog="Examples:\n\n- `tbc bench reference`")
+@app.command(epilog="Examples:\n\n- `tbc bench reference`")
 def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
     """Time the reference against PyTorch, einsum and scipy, on one thread. About half a minute."""
+    from tbc_models.bench import reference as by_reference
+
     _start("cpu", 1, json_file)
     cases = [(*case, False) for case in by_reference.SHAPES] + [(*by_reference.SMALL, True)]
     measured = _tracked(
@@ -219,7 +229,7 @@ def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
     _finish(json_file, "cpu", rows, blas=by_reference.blas())
 
 
-@bench.command(
+@app.command(
     epilog="Examples:\n\n- `tbc bench tune --device cuda`\n\n"
     "- `tbc bench tune --out my-table.json --json times.json`"
 )
@@ -239,6 +249,11 @@ def tune(
     The table is part of the package (tbc_gpu/tables): a clone, or an installed copy, will use the
     new one from the next start on. About eight minutes on two cores.
     """
+    from tbc_gpu.dispatch import table_file
+    from tbc_models.bench import layers as by_layer
+    from tbc_models.bench import tune as tuning
+    from tbc_models.bench.timing import machine
+
     table = out or table_file(device)
     require_writable(table, "--out")
     _start(device, threads, json_file)
@@ -252,7 +267,7 @@ def tune(
     rows = (by_layer.measure(case, seconds, baselines=False, device=device) for case in cases)
     measured = _tracked(rows, len(cases))
     rules = tuning.learn(measured)
-    described = {"command": _command(), "machine": machine(device)}
+    described = {"command": command(), "machine": machine(device)}
     text = tuning.as_json(tuning.complete(rules, device), described, set(rules))
     write_named(table, text, "--out")
     found = tuning.regrets(measured, rules)
@@ -267,7 +282,9 @@ def tune(
     _finish(json_file, device, [row.record() for row in measured])
 
 
-def _layers(rows: Sequence[by_layer.Row]) -> Table:
+def _layers(rows: "Sequence[LayerRow]") -> Table:
+    from tbc_models.bench import layers as by_layer
+
     candidates = {"chosen": by_layer.CHOSEN, "fold": "fold", "foldCL": "fold_channels_last"}
     candidates |= {name: name for name in ("dilated", "conv3d", "gemm", "grouped", "SC")}
     shown = plain_table("layer", "", *candidates, left=2)
@@ -284,7 +301,9 @@ def _layers(rows: Sequence[by_layer.Row]) -> Table:
     return shown
 
 
-def _every_layer(rows: Sequence[by_layer.Row]) -> Table:
+def _every_layer(rows: "Sequence[LayerRow]") -> Table:
+    from tbc_models.bench import layers as by_layer
+
     shown = plain_table("layer", "B", "N", "dtype", "computed", "authors", "chosen", "best", left=1)
     for row in rows:
         c = row.case
@@ -299,7 +318,9 @@ def _every_layer(rows: Sequence[by_layer.Row]) -> Table:
     return shown
 
 
-def _blocks(measured: Sequence[by_blocks.Series]) -> Table:
+def _blocks(measured: "Sequence[Series]") -> Table:
+    from tbc_models.bench import blocks as by_blocks
+
     shown = plain_table("", "layout", "dtype", "N", *(f"B = {B}" for B in by_blocks.BLOCKS), left=3)
     shown.title = "Milliseconds at fixed MACs, and their ratio to those at B = 1"
     for series in measured:
@@ -309,7 +330,7 @@ def _blocks(measured: Sequence[by_blocks.Series]) -> Table:
     return shown
 
 
-def _networks(measured: Sequence[by_network.Speed]) -> Table:
+def _networks(measured: "Sequence[Speed]") -> Table:
     shown = plain_table("network", "mode", "images/s", "ms a batch", "ratio", "peak MB", left=2)
     for speed in measured:
         low, high = f"{speed.time.low:.0f}", f"{speed.time.high:.0f}"
@@ -325,7 +346,9 @@ def _networks(measured: Sequence[by_network.Speed]) -> Table:
     return shown
 
 
-def _parts(measured: Sequence[by_network.Speed]) -> Table:
+def _parts(measured: "Sequence[Speed]") -> Table:
+    from tbc_models.bench import networks as by_network
+
     kinds = [*by_network.KINDS, by_network.OTHER]
     shown = plain_table("network", "mode", *kinds, left=2)
     shown.title = "Where the milliseconds of a batch go, as a profiler sees them"
@@ -335,7 +358,9 @@ def _parts(measured: Sequence[by_network.Speed]) -> Table:
     return shown
 
 
-def _reference(measured: Sequence[by_reference.Row]) -> Table:
+def _reference(measured: "Sequence[ReferenceRow]") -> Table:
+    from tbc_models.bench import reference as by_reference
+
     shown = plain_table("input", "B", "computed", "by", "ms", "ratio", "extra MB")
     shown.title = "Against PyTorch, one thread, float32, 3x3"
     for row in measured:
@@ -350,6 +375,10 @@ def _reference(measured: Sequence[by_reference.Row]) -> Table:
 
 def _start(device: str, threads: int | None, json_file: Path | None) -> None:
     """Refuse what cannot be done, and prepare the process."""
+    import torch
+
+    from tbc_models.bench.timing import machine
+
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
     require_writable(json_file, "--json")
@@ -367,6 +396,8 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
 
 def _keep_freed_memory() -> None:
     """Start this command again with `ALLOCATOR`, unless it has it (glibc reads it at the start)."""
+    from tbc_models.bench.timing import ALLOCATOR
+
     if platform.system() == "Linux" and not ALLOCATOR.items() <= os.environ.items():
         arguments = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, arguments, os.environ | ALLOCATOR)  # noqa: S606 (itself)
@@ -381,13 +412,9 @@ def _words(given: Sequence[StrEnum] | None, usual: Sequence[StrEnum]) -> tuple[s
     return tuple(str(word) for word in given or usual)
 
 
-def _command() -> str:
-    return shlex.join(["tbc", *sys.argv[1:]])
-
-
 def _finish(file: Path | None, device: str, rows: list[dict[str, Any]], **about: Any) -> None:
     """Write what was measured, one row a line."""
+    from tbc_models.bench.timing import machine
+
     if file is not None:
-        head = {"command": _command(), "machine": machine(device) | about}
-        lines = ",\n  ".join(json.dumps(row) for row in rows)
-        write_named(file, f'{json.dumps(head)[:-1]},\n "rows": [\n  {lines}]}}\n', "--json")
+        write_report(file, "--json", {"rows": rows}, machine(device) | about)

@@ -1,6 +1,6 @@
 """Every number of the paper's Tables 1 to 6, as the authors reported them.
 
-Nothing here was measured by us: what we count stands beside these numbers in `tbc_models.tables`.
+Nothing here was measured by us: `tbc_models.paper.tables` sets our counts beside these numbers.
 Each is kept as it is printed, since 13.0 says more than 13. † is the paper's mark for longer
 training with more augmentation, ‡ for results that its authors made again themselves.
 """

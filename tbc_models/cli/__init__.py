@@ -1,0 +1,37 @@
+"""The command `tbc`: one module for each group of commands, put together here.
+
+Computing happens elsewhere; these modules read options and print results. What takes seconds to
+import, PyTorch above all, is imported by the commands that need it when they run: help and wrong
+options answer at once.
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tbc_models.cli import bench, check, compare, networks, paper, train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (check, paper, networks, train, compare):
+    app.add_typer(group.app)
+app.add_typer(bench.app, name="bench")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("tied-block-conv"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tied Block Convolution (Wang & Yu, AAAI 2021): learn it, check it, use it."""

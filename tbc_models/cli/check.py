@@ -1,0 +1,256 @@
+"""The command `tbc check`."""
+
+import itertools
+import math
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tbc_models.checking.names import DType, Operator
+from tbc_models.cli.terminal import (
+    plain_table,
+    progress_bar,
+    require_writable,
+    verdict,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from tbc_models.checking.modules import ModuleRow
+    from tbc_models.checking.operators import Row
+
+app = typer.Typer()
+console = Console()
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc check`\n\n"
+    "- `tbc check --cases 1000 --dtype float32 --json result.json`\n\n"
+    "- `tbc check --minutes 10`\n\n"
+    "- `tbc check --operator TGC --case 17`\n\n- `tbc check --modules`"
+)
+def check(
+    cases: Annotated[
+        int | None,
+        typer.Option(min=1, help="Random cases for each operator and dtype.  [default: 200]"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Instead, check as many cases as fit in this time."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Seed of all cases.  [default: 0; with --minutes, a new one every time]"
+        ),
+    ] = None,
+    dtype: Annotated[
+        list[DType] | None,
+        typer.Option(case_sensitive=False, help="Repeat for several.  [default: all]"),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the backends run; auto: everywhere possible."),
+    ] = "auto",
+    operator: Annotated[
+        list[Operator] | None,
+        typer.Option(case_sensitive=False, help="Repeat for several.  [default: all]"),
+    ] = None,
+    case: Annotated[
+        int | None, typer.Option(min=0, help="Instead, check the case with this index alone.")
+    ] = None,
+    modules: Annotated[
+        bool, typer.Option("--modules", help="Check whole modules of Fig. 4 and 5 as well.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+    ] = None,
+) -> None:
+    """Cross-check the two implementations on random configurations, forward and backward.
+
+    The reference (tbc_ref, on NumPy) and the PyTorch backend (tbc_gpu) share no code. Both get
+    the same numbers; their largest differences are shown in units of the dtype's epsilon times
+    the number of terms that an entry sums. Exits with 1 if any case differs by more than 4 units.
+    In 16 bits, where the reference computes in float64, a unit is epsilon times the size of the
+    output, and 8 are allowed.
+
+    With --modules the tied bottleneck in each design, TiedSE and TiedGCB are compared with
+    compositions of reference functions too: always in float64, every parameter's derivative, to
+    1e-10; on the CPU unless --device is cuda.
+    """
+    if [cases, minutes, case].count(None) < 2:
+        raise typer.BadParameter(
+            "only one of --cases, --minutes and --case can be given.", param_hint="--cases"
+        )
+    require_writable(json_file, "--json")
+    import torch
+
+    from tbc_models.checking.cases import draw
+    from tbc_models.checking.modules import MODULES, ModuleRow, check_modules
+    from tbc_models.checking.operators import Row, tolerance
+    from tbc_models.checking.operators import check as check_operator
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
+    if seed is None:
+        seed = 0 if minutes is None else secrets.randbits(32)
+    operators = operator or list(Operator)
+    dtypes = dtype or list(DType)
+    names = MODULES if modules else ()
+
+    def indices() -> Iterable[int]:
+        if minutes is not None:
+            return itertools.count()
+        return range(cases or 200) if case is None else [case]
+
+    where = "cuda" if device == "cuda" else "cpu"
+    running: dict[str, Iterator[Row | ModuleRow]] = {
+        f"{name} {kind}": check_operator(name, kind, indices=indices(), seed=seed, device=device)
+        for name in operators
+        for kind in dtypes
+    }
+    for module in names:
+        running[module] = check_modules(module, indices=indices(), seed=seed, device=where)
+    per_row = 1 if case is not None else cases or 200
+    total = None if minutes is not None else len(running) * per_row
+    every = _rows(running, total=total, seconds=None if minutes is None else 60 * minutes)
+    rows = [row for row in every if isinstance(row, Row)]
+    module_rows = [row for row in every if isinstance(row, ModuleRow)]
+    if case is not None:
+        for name in operators:
+            drawn = draw(name, seed, case, dtypes[0])
+            console.print(str(drawn), highlight=False, soft_wrap=True)
+    console.print(_table(rows))
+    for row in rows:
+        for failure in row.failures[:1]:
+            console.print(
+                f"[red]{len(row.failures)} of {row.cases} cases of {row.operator} {row.dtype} "
+                f"failed.[/red] The first, on {failure['backend']}: {failure['case']}\n"
+                f"  errors: {failure['errors']}\n  run it alone: {failure['command']}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if modules:
+        console.print(_module_table(module_rows))
+    for module_row in module_rows:
+        for failed in module_row.failures[:1]:
+            console.print(
+                f"[red]{len(module_row.failures)} of {module_row.cases} cases of "
+                f"{module_row.module} failed.[/red] The first: {failed}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    checked, failures = sum(r.cases for r in every), sum(len(r.failures) for r in every)
+    console.print(
+        f"{checked - failures:,} of {checked:,} cases agree (seed {seed}).", highlight=False
+    )
+    passed = not failures
+    if json_file is not None:
+        from tbc_models.results import machine
+
+        found = {
+            "seed": seed,
+            "passed": passed,
+            "unit": "epsilon times terms summed, or in 16 bits times the size of the output",
+            "tolerances": {str(kind): tolerance(kind) for kind in dtypes},
+            "modules": [_record(row) for row in module_rows],
+            "rows": [_record(row) for row in rows],
+        }
+        write_report(json_file, "--json", found, machine("numpy"))
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _rows(
+    running: "dict[str, Iterator[Row | ModuleRow]]",
+    *,
+    total: int | None,
+    seconds: float | None,
+) -> "list[Row | ModuleRow]":
+    """Run checks in turn, a burst of cases of each, to their end or for so many seconds."""
+    rows: dict[str, Row | ModuleRow] = {}
+    begun = time.monotonic()
+    with progress_bar(percentage=seconds is not None) as progress:
+        task = progress.add_task("", total=total or seconds)
+        while running:
+            for label, bursts in list(running.items()):
+                elapsed = time.monotonic() - begun
+                late = seconds is not None and elapsed > seconds and label in rows
+                row = None if late else next(bursts, None)
+                if row is None:
+                    del running[label]
+                    continue
+                rows[label] = row
+                checked = sum(r.cases for r in rows.values())
+                failed = sum(len(r.failures) for r in rows.values())
+                progress.update(
+                    task,
+                    completed=checked if seconds is None else min(elapsed, seconds),
+                    description=f"{label}: {checked - failed:,} of {checked:,} agree",
+                )
+    return list(rows.values())
+
+
+def _table(rows: "list[Row]") -> Table:
+    from tbc_models.checking.operators import HALF_TOLERANCE, QUANTITIES, TOLERANCE
+
+    table = Table(
+        title="Largest differences, in units of ε · terms summed",
+        caption=f"{_compared(rows)} A row passes if none exceeds {TOLERANCE:g} units, "
+        f"or {HALF_TOLERANCE:g} in 16 bits.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("operator", no_wrap=True)
+    table.add_column("dtype", no_wrap=True)
+    table.add_column("cases", justify="right", no_wrap=True)
+    for quantity in QUANTITIES:
+        table.add_column(quantity, justify="right", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.operator,
+            row.dtype,
+            str(row.cases),
+            *(_units(row.errors[quantity]) for quantity in QUANTITIES),
+            verdict(row.passed),
+        )
+    return table
+
+
+def _compared(rows: "list[Row]") -> str:
+    backends = dict.fromkeys(name for row in rows for name in row.backends[1:])
+    return f"tbc_ref on NumPy against {', '.join(backends)}."
+
+
+def _module_table(rows: "list[ModuleRow]") -> Table:
+    from tbc_models.checking.modules import MODULE_TOLERANCE
+
+    table = plain_table("module", "cases", "y", "dx", "parameters", "result")
+    table.title = "Modules: largest differences, relative to the largest entry"
+    table.caption = f"float64; a row passes if none exceeds {MODULE_TOLERANCE:g}."
+    for row in rows:
+        errors = (f"{error:.1e}" for error in row.errors.values())
+        table.add_row(row.module, str(row.cases), *errors, verdict(row.passed))
+    return table
+
+
+def _units(error: float) -> str:
+    return f"{error:.3f}" if error < 1000 else f"{error:.0e}"
+
+
+def _record(row: "Row | ModuleRow") -> dict[str, Any]:
+    # JSON has no infinity and no NaN.
+    errors = {str(q): e if math.isfinite(e) else str(e) for q, e in row.errors.items()}
+    return asdict(row) | {"passed": row.passed, "errors": errors}

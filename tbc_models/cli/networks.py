@@ -1,0 +1,333 @@
+"""The commands that look at networks: `tbc models`, `summary`, `tie` and `export`."""
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tbc_models.cli.terminal import (
+    one_line,
+    plain_table,
+    progress_bar,
+    require_writable,
+    setting,
+    verdict,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tbc_gpu import TiedLayer
+    from tbc_models.count import Count
+
+app = typer.Typer()
+console = Console()
+_SHOWN = 30  # layers that `tbc tie` lists
+_SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "GroupNorm": "GN"}
+
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
+]
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc models`\n\n- `tbc models resnet101`\n\n"
+    '- `tbc models "hrnet_w*" --size 256`'
+)
+def models(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            help="Part of a name, or a pattern with * and ?; of timm's networks too.  "
+            "[default: the Tied networks and their baselines]"
+        ),
+    ] = None,
+    size: Size = None,
+) -> None:
+    """List registered networks with their parameters and multiply-accumulates (MACs)."""
+    from tbc_models.count import measure
+    from tbc_models.networks import registry
+
+    names = registry.names(pattern)
+    if not names:
+        raise typer.BadParameter(
+            f"no network is called like {pattern!r}{registry.nearest(str(pattern))}",
+            param_hint="PATTERN",
+        )
+    shown = plain_table("network", "image", "params (M)", "MACs (G)", "with BN, ReLU, pool")
+    refused: dict[str, str] = {}
+    with progress_bar() as progress:
+        for name in progress.track(names, description="Building and counting"):
+            network = registry.build(name)
+            pixels = size or registry.input_size(network)
+            try:
+                counted = measure(network, pixels)
+            except Exception as error:  # one of timm's thousand should not hide the others
+                refused[name] = one_line(error)
+                continue
+            numbers = (counted.parameters / 1e6, counted.macs / 1e9, counted.all_macs / 1e9)
+            shown.add_row(name, f"{pixels}²", *(f"{n:.3f}" for n in numbers))
+    console.print(shown, highlight=False)
+    for name, reason in refused.items():
+        console.print(f"{name} could not be counted: {reason}", highlight=False)
+    if refused and not shown.row_count:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc summary tied_resnet14_s`\n\n"
+    "- `tbc summary tied_resnet50 --set design=fitted --set mixer=concatenate`"
+)
+def summary(
+    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Of the network. Repeat for several."),
+    ] = None,
+    size: Size = None,
+) -> None:
+    """Show a network layer by layer: operator, shape, blocks, groups, parameters, MACs."""
+    from tbc_models.count import layers as layers_of
+    from tbc_models.count import measure
+    from tbc_models.networks import registry
+
+    network = _build(name, dict(setting(text) for text in settings or []))
+    pixels = size or registry.input_size(network)
+    try:
+        layers, measured = layers_of(network, pixels), measure(network, pixels)
+    except Exception as error:  # whatever the network does not bear
+        raise typer.BadParameter(one_line(error), param_hint="--size") from None
+    headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
+    shown = plain_table(*headers, left=3, total=True)
+    for layer in layers:
+        shown.add_row(
+            layer.name,
+            _SHORT.get(layer.operator, layer.operator),
+            "×".join(map(str, layer.output)),
+            str(layer.blocks) if layer.operator in ("TBC", "TGC", "TFC") else "",
+            str(layer.groups) if layer.operator in ("GC", "TGC") else "",
+            f"{layer.parameters:,}",
+            f"{100 * layer.parameters / measured.parameters:.1f}",
+            f"{layer.macs / 1e6:.2f}" if layer.macs else "",
+            f"{100 * layer.macs / measured.macs:.1f}" if layer.macs else "",
+        )
+    totals = (sum(x.parameters for x in layers), sum(x.macs for x in layers))
+    shown.columns[0].footer = f"{name}, {pixels}² pixels"
+    shown.columns[5].footer, shown.columns[7].footer = f"{totals[0]:,}", f"{totals[1] / 1e6:.2f}"
+    console.print(shown, highlight=False)
+    same = totals == (measured.parameters, measured.macs)
+    console.print(
+        "By formula, layer by layer; counted on the built network: "
+        f"{measured.parameters:,} parameters, {measured.macs / 1e6:.2f} M MACs "
+        f"({'the same' if same else 'the rest is computed outside of layers'}).",
+        highlight=False,
+    )
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc tie resnet50 --blocks 2`\n\n"
+    '- `tbc tie resnet18 --blocks 4 --where "layer4.*" --pretrained --out tied.safetensors`\n\n'
+    "- `tbc tie vit_tiny_patch16_224 --blocks 2 --all --json tied.json`"
+)
+def tie(
+    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks that share one filter, B.")],
+    where: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Which layers, by name, with * and ?.")
+    ] = "*",
+    weights: Annotated[
+        Literal["nearest", "random"],
+        typer.Option(help="Of tied layers: nearest to those that were there, or drawn anew."),
+    ] = "nearest",
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from timm's trained weights, not random.")
+    ] = False,
+    size: Size = None,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"List all tied layers, not only {_SHOWN}.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the weights there, as safetensors."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+    ] = None,
+) -> None:
+    """Tie the convolutions and linear layers of a network: SC to TBC, GC to TGC, FC to TFC.
+
+    Shows parameters and MACs before and after, the layers that were tied with what their weights
+    lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied network
+    has to be trained: most of each weight is lost.
+    """
+    require_writable(out, "--out")
+    require_writable(json_file, "--json")
+    import tbc_gpu
+    from tbc_models import exporting
+    from tbc_models.count import measure
+    from tbc_models.networks import registry
+
+    network = _create(name, pretrained)
+    try:
+        tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
+    except ValueError as error:
+        raise typer.BadParameter(one_line(error), param_hint="--where") from None
+    reasons = Counter(layer.reason for layer in tying.left)
+    if not tying.tied:
+        reason, times = reasons.most_common(1)[0]
+        raise typer.BadParameter(
+            f"no layer can be tied; {times} of {len(tying.left)}: {reason}", param_hint="--blocks"
+        )
+    pixels = size or registry.input_size(network)
+    counts = []
+    for hint, one in (("--size", network), ("--where", tying.model)):
+        try:
+            counts.append(measure(one, pixels))
+        except Exception as error:  # some networks read the weights of a layer themselves
+            tied = "tied " if one is tying.model else ""
+            raise typer.BadParameter(
+                f"the {tied}network does not run: {one_line(error)}", param_hint=hint
+            ) from None
+    source = "trained" if pretrained else "random"
+    console.print(
+        f"{name} with {source} weights, B = {blocks}: {len(tying.tied)} layers tied, "
+        f"{len(tying.left)} left.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(_tying_table(counts, pixels), highlight=False)
+    console.print(_tied_table(tying.tied, every), highlight=False)
+    if reasons:
+        shown = plain_table("left as they were, because", "layers")
+        for reason, times in reasons.most_common():
+            shown.add_row(reason, str(times))
+        console.print(shown, highlight=False)
+    if json_file is not None:
+        before, after = (asdict(c) for c in counts)
+        asked = {"network": name, "blocks": blocks, "where": where, "weights": weights}
+        found = {
+            "options": asked | {"pretrained": pretrained, "size": pixels},
+            "before": before,
+            "after": after,
+            "tied": [layer._asdict() for layer in tying.tied],
+            "left": [layer._asdict() for layer in tying.left],
+        }
+        write_report(json_file, "--json", found)
+    if out is not None:
+        try:
+            exporting.save(out, tying.model, name=name, blocks=blocks, where=where, weights=weights)
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{out} cannot be written: {error}", param_hint="--out"
+            ) from None
+
+
+@app.command(
+    epilog="Examples:\n\n- `tbc export tied_resnet14_s network.onnx`\n\n"
+    "- `tbc export resnet18 tied.onnx --weights tied.safetensors`"
+)
+def export(
+    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Weights as safetensors, of `tbc tie` or the network's own.  [default: random]",
+        ),
+    ] = None,
+    size: Size = None,
+) -> None:
+    """Write a network as ONNX, and compare onnxruntime with PyTorch.
+
+    With the weights that `tbc tie` saved it is the tied network. Tied layers are written as group
+    convolutions and block-diagonal linear layers, which every runtime knows. The batch size is
+    free. Exits with 1 if the outputs differ by more than 1e-4 of the largest. Needs onnx,
+    onnxruntime and onnxscript: `pip install 'tied-block-conv[export]'`.
+    """
+    require_writable(file, "OUT.onnx")
+    from tbc_models import exporting
+    from tbc_models.networks import registry
+
+    if weights is None:
+        network = _create(name)
+    else:
+        try:
+            network = exporting.load(name, weights)
+        except Exception as error:  # of files there are all kinds
+            raise typer.BadParameter(one_line(error), param_hint="--weights") from None
+    pixels = size or registry.input_size(network)
+    try:
+        with Console(stderr=True).status(f"Exporting {name}"):
+            difference = exporting.to_onnx(network, file, pixels)
+    except ImportError as error:
+        raise typer.BadParameter(one_line(error), param_hint="OUT.onnx") from None
+    except Exception as error:  # whatever the exporter, or the network, does not bear
+        raise typer.BadParameter(
+            f"{name} cannot be exported at {pixels}²: {one_line(error)}", param_hint="NAME"
+        ) from None
+    passed = difference <= exporting.TOLERANCE
+    console.print(
+        f"{file}: {name} with {'its' if weights else 'random'} weights, for images of {pixels}² "
+        f"pixels in any batch. onnxruntime differs from PyTorch by {difference:.1e} of the "
+        f"largest output: {verdict(passed)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _build(name: str, options: dict[str, Any]) -> "nn.Module":
+    from tbc_models.networks import registry
+
+    try:
+        return registry.build(name, **options)
+    except Exception as error:  # timm raises all kinds
+        hint = "--set" if options else "NAME"
+        raise typer.BadParameter(one_line(error), param_hint=hint) from None
+
+
+def _create(name: str, pretrained: bool = False) -> "nn.Module":
+    from tbc_models.networks import registry
+
+    try:
+        return registry.create(name, pretrained=pretrained)
+    except Exception as error:  # timm raises all kinds
+        hint = "--pretrained" if pretrained else "NAME"
+        raise typer.BadParameter(one_line(error), param_hint=hint) from None
+
+
+def _tying_table(counts: "list[Count]", size: int) -> Table:
+    before, after = counts
+    table = plain_table(f"at {size}² pixels", "before", "tied", "%")
+    for what, unit, b, a in (
+        ("parameters (M)", 1e6, before.parameters, after.parameters),
+        ("MACs (G)", 1e9, before.macs, after.macs),
+    ):
+        table.add_row(what, f"{b / unit:.3f}", f"{a / unit:.3f}", f"{100 * a / b:.1f}")
+    return table
+
+
+def _tied_table(layers: "list[TiedLayer]", every: bool) -> Table:
+    table = plain_table("tied layer", "op", "params", "tied", "lost", left=2)
+    largest = sorted(layers, key=lambda layer: layer.parameters_before, reverse=True)
+    shown = layers if every else [layer for layer in layers if layer in largest[:_SHOWN]]
+    for layer in shown:
+        table.add_row(
+            layer.name,
+            f"{layer.before}→{layer.after}",
+            f"{layer.parameters_before:,}",
+            f"{layer.parameters_after:,}",
+            "" if layer.error is None else f"{layer.error:.3f}",
+        )
+    if len(shown) < len(layers):
+        table.caption = f"The {len(shown)} largest of {len(layers)}; --all lists every one."
+    return table
