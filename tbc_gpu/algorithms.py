@@ -142,8 +142,8 @@ def grouped(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) ->
     that the derivative of a shared filter is. The form that other runtimes know.
     """
     if at.blocks > 1:
-        weight = repeat_for_blocks(weight, at.groups, at.blocks)
-        bias = None if bias is None else repeat_for_blocks(bias, at.groups, at.blocks)
+        weight = _repeat(weight, at.groups, at.blocks)
+        bias = None if bias is None else _repeat(bias, at.groups, at.blocks)
     groups = at.groups * at.blocks
     return F.conv2d(input, weight, bias, at.stride, at.padding, at.dilation, groups)
 
@@ -209,8 +209,14 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
         raise ValueError(
             f"`filters` (shape {tuple(filters.shape)}) must divide into `groups` (={groups})"
         )
-    by_group: Tensor = filters.unflatten(0, (groups, -1))
-    return by_group.repeat_interleave(blocks, dim=0).flatten(0, 1)
+    return _repeat(filters, groups, blocks)
+
+
+def _repeat(filters: Tensor, groups: int, blocks: int) -> Tensor:
+    # Joining views takes a fifth of the time that `repeat` or `repeat_interleave` do.
+    if groups == 1:
+        return torch.cat([filters] * blocks)
+    return torch.cat([of_group for of_group in filters.chunk(groups) for _ in range(blocks)])
 
 
 def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:

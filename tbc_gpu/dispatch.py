@@ -58,9 +58,18 @@ class Rule(NamedTuple):
 
 
 Table = dict[Kind, tuple[Rule, ...]]
+# On a CPU, what so few numbers cost is the number of calls, whatever the table says of larger ones.
+_SMALL = 4096
 
 
-def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int) -> str:
+def choose(
+    input: Tensor,
+    weight: Tensor,
+    stride: Pair,
+    groups: int,
+    blocks: int,
+    channels_last: bool | None = None,
+) -> str:
     """Choose the algorithm for a case, by name.
 
     Without a table (another device, no device at all, a graph made for another runtime) and for
@@ -69,11 +78,19 @@ def choose(input: Tensor, weight: Tensor, stride: Pair, groups: int, blocks: int
     table = _TABLES.get(input.device.type)
     if table is None or blocks == 1 or groups > 1 or torch.compiler.is_exporting():
         return "grouped"
+    one_tap = weight.shape[2] == weight.shape[3] == 1
+    if channels_last is None:  # the caller may know
+        channels_last = is_channels_last(input)
+    if input.numel() <= _SMALL and input.device.type == "cpu":
+        if not channels_last:
+            return "fold"
+        if one_tap and stride == (1, 1):
+            return "gemm"
     rules = table[
         Kind(
             "bfloat16" if _dtype(input).itemsize == 2 else "float32",
-            "channels_last" if is_channels_last(input) else "contiguous",
-            "1x1" if weight.shape[2] == weight.shape[3] == 1 else "larger",
+            "channels_last" if channels_last else "contiguous",
+            "1x1" if one_tap else "larger",
             stride != (1, 1),
             torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad),
         )

@@ -70,11 +70,11 @@ def tied_block_conv2d(
     if algorithm is not None:
         _check_algorithm(algorithm, weight, groups)
     images = input if input.ndim == 4 else input.unsqueeze(0)
-    y = _convolve(images, weight, bias, stride, padding, dilation, groups, blocks, algorithm)
+    y = convolve(images, weight, bias, stride, padding, dilation, groups, blocks, algorithm)
     return y if input.ndim == 4 else y.squeeze(0)
 
 
-def _convolve(
+def convolve(
     images: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -83,22 +83,27 @@ def _convolve(
     dilation: Pair,
     groups: int,
     blocks: int,
-    algorithm: str | None,
+    algorithm: str | None = None,
 ) -> Tensor:
+    """Convolve a batch as `tied_block_conv2d` does, with arguments that were checked before."""
     channels_last = is_channels_last(images)
     k_h, k_w = weight.shape[2:]
     # One tap has no distance to keep; before 2.15 PyTorch could crash over it (channels-last).
     dilation = (dilation[0] if k_h > 1 else 1, dilation[1] if k_w > 1 else 1)
-    left, right, top, bottom = sides_of(padding, (k_h, k_w), dilation)
-    if (left, top) != (right, bottom):  # "same" for a kernel of even span
-        images, left, top = F.pad(images, [left, right, top, bottom]), 0, 0
+    if isinstance(padding, str):
+        left, right, top, bottom = sides_of(padding, (k_h, k_w), dilation)
+        if (left, top) != (right, bottom):  # "same" for a kernel of even span
+            images, left, top = F.pad(images, [left, right, top, bottom]), 0, 0
+    else:
+        top, left = padding
     if algorithm is None:
-        algorithm = choose(images, weight, stride, groups, blocks)
+        algorithm = choose(images, weight, stride, groups, blocks, channels_last)
     if k_h == k_w == 1 and algorithm != "grouped":
         if (top, left) != (0, 0):
             images, left, top = F.pad(images, [left, left, top, top]), 0, 0
-        # A kernel of one tap needs no other pixels than these: a fourth of them at stride 2.
-        images, stride = images[:, :, :: stride[0], :: stride[1]], (1, 1)
+        if stride != (1, 1):
+            # A kernel of one tap needs no other pixels than these: a fourth of them at stride 2.
+            images, stride = images[:, :, :: stride[0], :: stride[1]], (1, 1)
     at = Geometry(stride, (top, left), dilation, groups, blocks)
     by_block = groups > 1 and algorithm != "grouped"  # the order of the others
     if by_block:

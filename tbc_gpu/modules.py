@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .algorithms import as_channels_last, is_channels_last
 from .checks import Pair, as_int, as_pair, check_divisible, check_padding, check_tensors, sides_of
-from .functional import tied_block_conv2d, tied_block_linear
+from .functional import convolve, tied_block_conv2d, tied_block_linear
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -106,7 +106,23 @@ class TiedBlockConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (N, C_in, H, W) or (C_in, H, W)."""
-        check_tensors(input, self.weight, self.bias)
+        weight, bias = self.weight, self.bias
+        # Where nothing can be wrong, the checks are left out: they take as long as a small
+        # convolution does. In a graph they are behind it.
+        if (
+            not torch.compiler.is_compiling()
+            and isinstance(input, Tensor)
+            and input.ndim == 4
+            and input.shape[1] == self.in_channels
+            and input.dtype is weight.dtype
+            and self.padding_mode == "zeros"
+        ):
+            at = (self.stride, self.padding, self.dilation, self.groups, self.blocks)
+            try:
+                return convolve(input, weight, bias, *at)
+            except RuntimeError:  # PyTorch's: the checks below say it in our words
+                pass
+        check_tensors(input, weight, bias)
         if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
             raise ValueError(
                 f"`input` (shape {tuple(input.shape)}) must be (N, {self.in_channels}, H, W), "
