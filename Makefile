@@ -17,9 +17,10 @@ endif
 .venv/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Making .venv: PyTorch and the rest, about 3 GB to download and 6 GB on disk"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --editable '.[dev]'
 	@mkdir -p .venv/etc/ipython # kernels here serve one notebook on this machine: no word on encryption
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > .venv/etc/ipython/ipython_kernel_config.py
 	@echo '$(CURDIR)' > $@
