@@ -27,7 +27,7 @@ endif
 
 setup: .venv/.ready ## Make .venv with all that is needed (redone when pyproject.toml changes)
 
-site: setup ## Execute every tutorial and build the site into docs/_build/html
+site: setup ## Build the site into docs/_build/html, with the stored outputs of the tutorials
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build/html
 	@echo "Built: docs/_build/html/index.html (make serve shows it)"
 
