@@ -17,16 +17,17 @@ endif
 .venv/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Making .venv: PyTorch and the rest, about 3 GB to download and 6 GB on disk"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --editable '.[dev]'
 	@mkdir -p .venv/etc/ipython # kernels here serve one notebook on this machine: no word on encryption
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > .venv/etc/ipython/ipython_kernel_config.py
 	@echo '$(CURDIR)' > $@
 
 setup: .venv/.ready ## Make .venv with all that is needed (redone when pyproject.toml changes)
 
-site: setup ## Execute every tutorial and build the site into docs/_build/html
+site: setup ## Build the site into docs/_build/html, with the stored outputs of the tutorials
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build/html
 	@echo "Built: docs/_build/html/index.html (make serve shows it)"
 

@@ -152,7 +152,7 @@ MUTATIONS = (
         "dw=parts[0].dw",
     ),
     _reference(
-        "transpose the weight of dx",
+        "flip the sign of dx",
         "linear.py",
         "def linear_backward(",
         "dx=xp.matmul(dy, w)",
