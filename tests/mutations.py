@@ -68,7 +68,7 @@ def _backend(what: str, file: str, below: str, old: str, new: str) -> Mutation:
 
 _SC, _SC_B = "def standard_conv(", "def standard_conv_backward("
 _TBC, _TBC_B = "def tied_block_conv(", "def tied_block_conv_backward("
-_FUNCTION = "def _convolve("
+_FUNCTION = "def convolve("
 
 MUTATIONS = (
     # The reference.
@@ -254,9 +254,9 @@ MUTATIONS = (
     _backend(
         "repeat the filters of each group in turn",
         "algorithms.py",
-        "def repeat_for_blocks(",
-        "by_group.repeat_interleave(blocks, dim=0)",
-        "by_group.repeat(blocks, *[1] * (by_group.ndim - 1))",
+        "def _repeat(",
+        "[of_group for of_group in filters.chunk(groups) for _ in range(blocks)]",
+        "[of_group for _ in range(blocks) for of_group in filters.chunk(groups)]",
     ),
     _backend(
         "order channels as ours, not the authors'",

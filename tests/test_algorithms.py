@@ -325,10 +325,26 @@ def test_a_case_is_looked_up_in_its_class(
     monkeypatch.setattr(dispatch, "_TABLES", {"cpu": {kind: (Rule((), "conv3d"),)}})
     k, dtype = case.get("kernel", 3), case.get("dtype", torch.float32)
     layout = case.get("layout", torch.contiguous_format)
-    x = torch.zeros(2, 8, 5, 5, dtype=dtype).contiguous(memory_format=layout)
+    x = torch.zeros(2, 8, 20, 20, dtype=dtype).contiguous(memory_format=layout)
     w = torch.zeros(4, 4, k, k, dtype=dtype, requires_grad=case.get("grad", False))
     with torch.autocast("cpu", torch.bfloat16, enabled=case.get("autocast", False)):
         assert dispatch.choose(x, w, case.get("stride", (1, 1)), 1, 2) == "conv3d"
+
+
+@pytest.mark.parametrize(
+    ("layout", "kernel", "stride", "algorithm"),
+    [
+        (torch.contiguous_format, 3, 1, "fold"),
+        (torch.contiguous_format, 1, 2, "fold"),
+        (torch.channels_last, 1, 1, "gemm"),
+    ],
+)
+def test_a_small_input_takes_what_needs_the_fewest_calls(
+    layout: torch.memory_format, kernel: int, stride: int, algorithm: str
+) -> None:
+    x = torch.zeros(1, 16, 16, 16).contiguous(memory_format=layout)
+    w = torch.zeros(8, 8, kernel, kernel)
+    assert dispatch.choose(x, w, (stride, stride), 1, 2) == algorithm
 
 
 def test_without_a_table_filters_are_repeated() -> None:
