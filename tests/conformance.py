@@ -6,10 +6,8 @@ as the shared filters and an input of that many blocks. The suite's own implemen
 the block-expanded weight, in which the shared filters are repeated along the diagonal.
 """
 
-import json
 import warnings
 from argparse import ArgumentParser
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -27,7 +25,7 @@ from onnx.reference import ReferenceEvaluator
 
 import tbc_ref
 from tbc_gpu import tied_block_conv2d, tied_block_linear
-from tbc_models.files import write_text
+from tbc_models import results
 
 from .oracles import Array, dense_bias, dense_weight
 
@@ -77,7 +75,7 @@ class Result:
     comparisons: dict[str, int] = field(default_factory=dict)  # by "package, operator"
     worst: float = 0.0  # relative difference from an output computed in float64
     failures: list[str] = field(default_factory=list)
-    excluded: dict[str, int] = field(default_factory=dict)  # by reason
+    excluded: dict[str, list[str]] = field(default_factory=dict)  # names, by reason
 
 
 # The two implementations ------------------------------------------------------------------------
@@ -256,7 +254,7 @@ def onnx_stored() -> Iterator[Case | Excluded]:
             )
     for kind in ("pytorch-converted", "pytorch-operator"):
         models: Any = load_model_tests(kind=kind)
-        for test in models:
+        for test in sorted(models, key=lambda test: str(test.name)):
             model = onnx.load(Path(test.model_dir) / "model.onnx")
             ops = [node.op_type for node in model.graph.node]
             if "ConvTranspose" in ops:
@@ -418,10 +416,9 @@ def call(package: str, x: Any, w: Any, b: Any, **options: Any) -> None:
 
 def run(result: Result, cases: Iterator[Case | Excluded]) -> None:
     """Compare both implementations on every case, forward, and backward where PyTorch answers."""
-    excluded: Counter[str] = Counter()
     for case in cases:
         if isinstance(case, Excluded):
-            excluded[case.reason] += 1
+            result.excluded.setdefault(case.reason, []).append(case.name)
             continue
         result.cases += 1
         for blocks in (1, *BLOCKS):
@@ -441,7 +438,6 @@ def run(result: Result, cases: Iterator[Case | Excluded]) -> None:
                     result.worst = max(result.worst, error)
                 if error > (STORED_TOLERANCE if stored else TOLERANCE):
                     result.failures.append(f"{what}, B = {blocks}: {case.name} is {error:.1e} off")
-    result.excluded = dict(excluded)
 
 
 def compare(result: Result, cases: Callable[[], Iterator[Case | Excluded]]) -> None:
@@ -471,11 +467,11 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     file = parser.parse_args().json
-    results = []
+    rows = []
     for suite, (source, run_suite) in SUITES.items():
         row = Result(suite, source)
         run_suite(row)
-        results.append(row)
+        rows.append(row)
         print(
             f"{row.suite}: {row.cases} cases, {sum(row.comparisons.values())} comparisons, "
             f"{len(row.failures)} failed, worst {row.worst:.1e}",
@@ -484,12 +480,13 @@ def main() -> None:
         )
     report = {
         "command": "python -m tests.conformance",
+        "machine": results.machine("onnx", "numpy"),
         "tolerance": TOLERANCE,
         "stored_tolerance": STORED_TOLERANCE,
-        "suites": [asdict(row) for row in results],
+        "suites": [asdict(row) for row in rows],
     }
-    write_text(file, json.dumps(report, indent=1) + "\n")
-    raise SystemExit(any(row.failures for row in results))
+    results.write(file, report)
+    raise SystemExit(any(row.failures for row in rows))
 
 
 if __name__ == "__main__":
