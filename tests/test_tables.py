@@ -16,6 +16,7 @@ from tbc_models.cli import app
 from tbc_models.networks import registry
 from tbc_models.paper import tables
 from tbc_models.paper.reported import TABLES, Reported
+from tbc_models.paper.rows import DESIGNS, ROWS, UNEXPLAINED, TableRow
 
 runner = CliRunner()
 
@@ -48,7 +49,7 @@ ATTENTION = {
 @pytest.mark.parametrize(("table", "row"), EXPECTED)
 def test_every_design_has_the_counts_worked_out_for_it(table: int, row: str) -> None:
     found = {(c.column, c.design): c.ours for c in tables.compare(table) if c.row == row}
-    for design, (parameters, macs) in zip(tables.DESIGNS, EXPECTED[table, row], strict=True):
+    for design, (parameters, macs) in zip(DESIGNS, EXPECTED[table, row], strict=True):
         assert found["params (M)", design] == pytest.approx(parameters, abs=0.006)
         if macs is not None:
             assert found["GFlops", design] == pytest.approx(macs, abs=0.006)
@@ -89,7 +90,7 @@ def test_formulas_and_the_built_network_agree_exactly(name: str) -> None:
     assert sum(layer.macs for layer in listed) == counted.macs < counted.all_macs
 
 
-@pytest.mark.parametrize("design", tables.DESIGNS)
+@pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("mixer", ["sum", "concatenate", "none"])
 def test_both_counts_agree_for_every_design_and_mixer(mixer: str, design: str) -> None:
     for name in ("tied_resnet50_s", "tied_resnext50"):
@@ -180,6 +181,35 @@ def test_percentages_are_of_our_own_baseline() -> None:
     assert found["TiedResNet50-S", "params (%)", "fitted"] == pytest.approx(
         100 * ratio[0] / ratio[1]
     )
+
+
+def test_a_row_without_a_reason_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ROWS[2], "ResNet50", TableRow("resnet18"))
+    found = {c.row: c.reason for c in tables.compare(2) if c.column == "params (M)" and c.ours}
+    assert found["ResNet50"] == UNEXPLAINED
+    assert found["TiedResNet50"] != UNEXPLAINED
+
+
+def test_every_reason_explains_a_number() -> None:
+    stated = {
+        text
+        for rows in ROWS.values()
+        for row in rows.values()
+        for reason in row.reasons.values()
+        for text in ([reason] if isinstance(reason, str) else reason.values())
+    }
+    assert stated <= {c.reason for number in TABLES for c in tables.compare(number)}
+
+
+def test_reasons_after_the_26th_have_two_letters() -> None:
+    compared = [
+        tables.Comparison(1, f"row {i}", "params (M)", "1.0", "", 2.0, 1.0, f"reason {i}")
+        for i in range(28)
+    ]
+    text = tables.as_markdown(compared)
+    assert "| row 25 | params (M) | 1.0 | 2.00 +1.00 z |" in text
+    assert "| row 27 | params (M) | 1.0 | 2.00 +1.00 ab |" in text
+    assert "- z: reason 25\n- aa: reason 26\n- ab: reason 27" in text
 
 
 def test_table_all_prints_six_tables() -> None:

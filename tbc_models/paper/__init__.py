@@ -1,1 +1,5 @@
-"""The paper's numbers: `reported` has its six tables as printed, `tables` sets ours beside them."""
+"""The paper's numbers, and ours beside them.
+
+`reported` has the paper's six tables as printed, `rows` the network behind each row and the reasons
+for differences, and `tables` our counts beside the paper's.
+"""

@@ -7,47 +7,19 @@ image of 224x224 pixels (`tbc_models.count.measure`). Accuracies are the paper's
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import groupby
-from string import ascii_lowercase
-from typing import Any, get_args
 
 from rich import box
 from rich.console import Group
 from rich.table import Table as RichTable
 
 from tbc_models.count import measure
-from tbc_models.networks.bottleneck import Design
 from tbc_models.networks.registry import build
 from tbc_models.paper.reported import TABLES, Reported
-
-DESIGNS: tuple[str, ...] = get_args(Design)
-
-
-@dataclass(frozen=True)
-class Network:
-    """The network that a row of the paper is about.
-
-    Attributes:
-        name: as registered with timm.
-        options: of the network.
-        of: row whose network the percentages refer to.
-        counted: "model", or "attention" if the row's parameters are those of the attention.
-    """
-
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
-    of: str = ""
-    counted: str = "model"
-
-    @property
-    def designs(self) -> tuple[str, ...]:
-        """The designs there are of it, three if it is of tied bottlenecks and else one."""
-        tied = self.name.startswith(("tied_resnet", "tied_resnext", "tied_senet"))
-        return DESIGNS if tied else ("",)
+from tbc_models.paper.rows import DESIGNS, ROWS, TableRow
 
 
 @dataclass(frozen=True)
@@ -76,70 +48,6 @@ class Comparison:
     reason: str = ""
 
 
-_FAST = {"block_args": {"radix": 2, "avd": True, "avd_first": True}}
-
-NETWORKS: dict[int, dict[str, Network]] = {
-    1: {
-        "ResNet50": Network("resnet50"),
-        "TiedResNet50-S": Network("tied_resnet50_s", of="ResNet50"),
-        "TiedResNet50": Network("tied_resnet50", of="ResNet50"),
-        "ResNet101": Network("resnet101"),
-        "TiedResNet101-S": Network("tied_resnet101_s", of="ResNet101"),
-        "TiedResNet101": Network("tied_resnet101", of="ResNet101"),
-        "ResNeXt101-32×4d": Network("resnext101_32x8d"),
-        "TiedResNeXt101-S": Network("tied_resnext101_s", of="ResNeXt101-32×4d"),
-        "SENet101": Network("seresnet101"),
-        "SENet101 ‡": Network("seresnet101"),
-        "TiedSENet101-S": Network("tied_senet101_s", of="SENet101"),
-        "TiedSENet101-S †": Network("tied_senet101_s", of="SENet101"),
-        "TiedSENet101": Network("tied_senet101", of="SENet101"),
-        "ResNeSt-50-fast ‡": Network("resnest50d", _FAST),
-        "TiedResNeSt50-S": Network("tied_resnest50_s", of="ResNeSt-50-fast ‡"),
-        "TiedResNet50-S (2nd)": Network("tied_resnet50_s"),
-    },
-    2: {
-        "ResNet50": Network("resnet50"),
-        "TiedResNet50-S": Network("tied_resnet50_s"),
-        "TiedResNet50": Network("tied_resnet50"),
-    },
-    3: {
-        **dict.fromkeys(
-            ["SEResNet-50, SE", "SEResNet-50, SE ‡"],
-            Network("seresnet50", of="SEResNet-50, SE", counted="attention"),
-        ),
-        **{
-            f"SEResNet-50, TiedSE B={B}": Network(
-                "tied_seresnet50", {"blocks": B}, "SEResNet-50, SE", "attention"
-            )
-            for B in (2, 4, 8)
-        },
-        "EfficientNet-B0, SE": Network(
-            "efficientnet_b0", of="EfficientNet-B0, SE", counted="attention"
-        ),
-        **{
-            f"EfficientNet-B0, TiedSE B={B}": Network(
-                "tied_efficientnet_b0", {"blocks": B}, "EfficientNet-B0, SE", "attention"
-            )
-            for B in (2, 4)
-        },
-    },
-    4: {
-        "+GCB": Network("gc_resnet50", of="+GCB", counted="attention"),
-        "+TiedGCB B=2": Network("tied_gc_resnet50", {"blocks": 2}, "+GCB", "attention"),
-        "+TiedGCB B=4": Network("tied_gc_resnet50", {"blocks": 4}, "+GCB", "attention"),
-    },
-    5: {
-        f"{s}s×{w}w": Network("tied_resnet50", {"splits": s, "base_width": w})
-        for s, w in ((2, 48), (4, 32), (6, 24), (8, 18))
-    },
-    6: {
-        "element-sum": Network("tied_resnet50"),
-        "concatenate": Network("tied_resnet50", {"mixer": "concatenate"}),
-    },
-}
-"""The networks of the rows. A row that is not here has none that we or timm could build."""
-
-
 def compare(number: int) -> list[Comparison]:
     """Put our counts beside the numbers of one table of the paper.
 
@@ -165,38 +73,36 @@ def compare(number: int) -> list[Comparison]:
 
 def _compare(reported: Reported) -> Iterator[Comparison]:
     table, row, column = reported.table, reported.row, reported.column
-    network = NETWORKS[table].get(row)
+    counted = ROWS[table].get(row)
     if not column.startswith(("params", "model params", "GFlops")):
         yield Comparison(table, row, column, reported.printed)
         return
-    if network is None:
+    if counted is None:
         reason = "nobody has published this network in timm; the paper's number stands alone"
         yield Comparison(table, row, column, reported.printed, reason=reason)
         return
     columns = [column, f"{column}, all"] if column == "GFlops" else [column]
     for shown in columns:
-        for design in network.designs:
-            ours = _ours(network, table, shown, design)
+        for design in counted.designs:
+            ours = _ours(counted, table, shown, design)
             difference = ours - reported.value
             exceeds = abs(difference) > reported.rounding + 1e-9
-            reason = _reason(row, shown, design) if exceeds else ""
+            reason = counted.reason(shown, design) if exceeds else ""
             yield Comparison(table, row, shown, reported.printed, design, ours, difference, reason)
 
 
-def _ours(network: Network, table: int, column: str, design: str) -> float:
+def _ours(row: TableRow, table: int, column: str, design: str) -> float:
     if column.endswith("(%)"):
-        base = NETWORKS[table][network.of]
+        base = ROWS[table][row.of]
         quantity = column.removesuffix("(%)") + ("(M)" if "params" in column else "")
         quantity = quantity.strip()
-        return 100 * _ours(network, table, quantity, design) / _ours(base, table, quantity, "")
-    parameters, macs, all_macs, attention = _counts(
-        network.name, json.dumps(network.options), design
-    )
+        return 100 * _ours(row, table, quantity, design) / _ours(base, table, quantity, "")
+    parameters, macs, all_macs, attention = _counts(row.network, json.dumps(row.options), design)
     if column == "GFlops":
         return macs / 1e9
     if column == "GFlops, all":
         return all_macs / 1e9
-    only_attention = column == "params (M)" and network.counted == "attention"
+    only_attention = column == "params (M)" and row.counted == "attention"
     return (attention if only_attention else parameters) / 1e6
 
 
@@ -209,56 +115,6 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
         p.numel() for n, p in network.named_parameters() if ".se." in n
     )  # where timm's blocks keep it
     return counted.parameters, counted.macs, counted.all_macs, attention
-
-
-# The first pattern that "row | column | design" matches tells why a count is not the paper's.
-_TIED = r"(Tied(ResNet|SENet)\d+|\ds×\d+w|element-sum|concatenate)"
-_REASONS = [
-    (r"^ResNet50 \| GFlops", "not explained by any usual way to count"),
-    (r"^ResNet101 \| params", "rounded up by the paper"),
-    (r"^(Res|SE)Net101.* \| GFlops", "a little is left even with BN, ReLU and pooling"),
-    (r"^SENet101.* \| params", "ours is SE-ResNet-101 with r = 16"),
-    (r"^ResNeXt101", "the row is 32×8d; a 32×4d has half the parameters and MACs"),
-    (r"^TiedResNeXt101-S \| .*\(%\)", "the printed percentages contradict the row's own numbers"),
-    (r"^TiedResNeXt101-S", "out of reach with B = 1, 2, 4, 8, even without groups"),
-    (r"^TiedSENet101.* \| GFlops", "as TiedResNet101, and SE adds next to none, not 0.4 to 0.5 G"),
-    (
-        r"^TiedSENet101.* \| params .*literal",
-        "as TiedResNet101; r = 16 adds half of r = 8",
-    ),
-    (r"^TiedSENet101 .*params .*fitted$", "as TiedResNet101; fitted to that, with r = 8"),
-    (r"^ResNeSt", "with BN, ReLU and pooling it rounds to the paper's"),
-    (
-        r"^TiedResNeSt50-S",
-        "all 3x3 and the entries tied at B = 2, as the text says, save more",
-    ),
-    (
-        r"^EfficientNet-B0, SE",
-        "squeezes of a quarter of the block's input give this, r = 16 less",
-    ),
-    (r"^EfficientNet-B0, TiedSE B=4", "squeezes of 1, 1.5 and 2.5 channels a block become 2"),
-    (r"^\+TiedGCB B=4", 'a sixteenth, as the text says ("16×"); the printed 13 % is an eighth'),
-    (r"^.* \| .*\(%\)", "follows from the counts"),
-    (
-        r"^6s×24w .*literal",
-        "the parameters fit, the MACs do not; B of six splits is ours",
-    ),
-    (
-        rf"^{_TIED}.* \| params .*literal",
-        "if the shortcut is tied, about 2.3·p² weights a block are unexplained",
-    ),
-    (rf"^{_TIED}.* \| GFlops.*literal", "the unexplained weights multiply, too"),
-    (r"^([268]s×\d+w|concatenate) .*fitted", "fitted to Table 1, not to the ablations"),
-    (rf"^{_TIED}.* \| params .*fitted$", "a fit, within 0.06 M of the paper; it proves nothing"),
-    (rf"^{_TIED}.* \| GFlops.*fitted$", "fitted to the parameters, not to the MACs"),
-    (r"^TiedResNet101 .*all \| fitted-tbc", "fits without BN, ReLU and pooling"),
-    (rf"^{_TIED}.* \| .*fitted-tbc", "fits the two full-size networks, not the -S"),
-]
-
-
-def _reason(row: str, column: str, design: str) -> str:
-    key = f"{row} | {column} | {design}"
-    return next(reason for pattern, reason in _REASONS if re.search(pattern, key))
 
 
 def as_text(comparisons: list[Comparison]) -> Group:
@@ -379,7 +235,7 @@ def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], d
         for c in group:
             letter = "\u00a0"  # rich would drop a plain space
             if c.reason:
-                letter = reasons.setdefault(c.reason, ascii_lowercase[len(reasons)])
+                letter = reasons.setdefault(c.reason, _letter(len(reasons)))
             number = ""
             if c.ours is not None and c.difference is not None:
                 number = _cell(c.column, c.reported, c.ours, c.difference)
@@ -388,6 +244,11 @@ def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], d
         lines.append(["" if row == last else row, column, reported, *cells.values()])
         last = row
     return headers, lines, reasons
+
+
+def _letter(i: int) -> str:
+    """Name reason number i: a to z, then aa, ab and so on."""
+    return chr(ord("a") + i) if i < 26 else _letter(i // 26 - 1) + _letter(i % 26)
 
 
 def _cell(column: str, reported: str, ours: float, difference: float) -> str:
