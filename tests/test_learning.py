@@ -157,11 +157,12 @@ def test_a_network_can_be_converted_between_steps() -> None:
     networks = [tiny(np.random.default_rng(0), blocks=2) for _ in range(2)]
     rng = np.random.default_rng(1)
     batches = [(rng.uniform(size=(4, 1, 8, 8)), rng.integers(0, 10, 4)) for _ in range(4)]
-    for network, late in zip(networks, (np.asarray, strict), strict=True):
+    libraries: list[Callable[[Array], Any]] = [np.asarray, strict]
+    for network, late in zip(networks, libraries, strict=True):
         network.convert(np.float64)
         sgd = SGD(network, learning_rate=0.1, momentum=0.9)
         for i, batch in enumerate(batches):
-            library: Callable[[Array], Any] = late if i > 1 else np.asarray
+            library = late if i > 1 else libraries[0]
             x, labels = map(library, batch)
             y = network.forward(x, training=True)
             network.backward(nn.cross_entropy_backward(y, labels))
