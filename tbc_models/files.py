@@ -1,7 +1,7 @@
-"""Writing files so that a crash loses nothing."""
+"""Write files so that a crash leaves either the old file or the new one, both complete."""
 
-import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,34 +9,38 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Have a file written under a temporary name, then rename it: it is whole, or not there.
+    """Give a temporary name to write to, then rename that file: it replaces the old one at once.
+
+    A file that exists keeps its permissions; a new one gets those that the umask allows.
 
     Args:
-        path: the file; one that exists is replaced.
+        path: the file to write; one that exists is replaced.
 
     Yields:
-        The name to write to, in the same folder.
+        The temporary name, in the same folder.
 
     Raises:
         OSError: if the folder does not exist or cannot be written to.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with replacing(folder / "result.bin") as temporary:
         ...     _ = temporary.write_bytes(b"42")
         >>> [(file.name, file.read_bytes()) for file in folder.iterdir()]
         [('result.bin', b'42')]
     """
-    path = path.resolve()  # through links: the file itself is replaced
-    if path.exists() and not path.is_file():  # a device, which has nothing to lose
+    path = path.resolve()  # a link stays, and the file that it names is replaced
+    if path.exists() and not path.is_file():  # a device such as /dev/null has nothing to lose
         yield path
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary.touch(mode=0o666, exist_ok=False)  # less what the umask takes away
     try:
+        mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
+        temporary.chmod(0o600)  # nobody else reads half a file, nor a private one
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink()
@@ -44,16 +48,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: it is whole, or not there.
+    """Write a text file as `replacing` does: the old file is replaced at once.
 
     Args:
-        path: the file; one that exists is replaced.
+        path: the file to write; one that exists is replaced.
         text: its content, stored as UTF-8.
 
     Raises:
         OSError: if the folder does not exist or cannot be written to.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> write_text(folder / "result.txt", "42")
         >>> (folder / "result.txt").read_text(), len(list(folder.iterdir()))

@@ -475,7 +475,7 @@ def test_a_run_that_diverges_stops_with_its_last_finite_checkpoint(tmp_path: Pat
     _, last = read_checkpoint(tmp_path / "run" / "last.ckpt")
     for name, value in last["state_dict"].items():
         assert value.isfinite().all(), name
-    assert "Try a lower --lr" in told
+    assert told.endswith("; try a lower learning rate with --lr")
 
 
 def test_a_checkpoint_runs_nothing(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_checkpoint_runs_nothing(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"state_dict": Evil(), "hyper_parameters": {}}, tmp_path / "evil.ckpt")
-    assert "is no checkpoint of `tbc train`" in refused("evaluate", tmp_path / "evil.ckpt")
+    assert "is not a checkpoint of `tbc train`" in refused("evaluate", tmp_path / "evil.ckpt")
     assert not (tmp_path / "touched").exists()
 
 
@@ -613,7 +613,7 @@ def test_bad_images_are_named_or_skipped(folder: Path, tmp_path: Path) -> None:
         assert "--skip-bad-images" in told
     told = tbc(*TRAIN, *data, *options, "--workers", 0, "--skip-bad-images")
     assert "recipe small" in told  # for images of 32 pixels
-    assert "Bad images, left out: 1" in told
+    assert "Skipped bad images: 1" in told
     assert str(bad) in told
 
 
@@ -624,17 +624,17 @@ def test_bad_images_are_named_or_skipped(folder: Path, tmp_path: Path) -> None:
         (["--data", "mnits"], "did you mean mnist?"),
         (
             ["--data", "digits"],
-            "must be at least 16x16 pixels, the total stride of this network: give",
+            "; choose another image size with --size",
         ),
         (["--data", "digits", "--model", "tied_resnet14"], "tied_resnet14_s"),
         (
             ["--data", "digits", "--set", "splits=three"],
             "tied_resnet14_s cannot be trained on digits",
         ),
-        (["--data", "mnist", "--devices", "4096"], "--devices (=4096) must be 1 to"),
+        (["--data", "mnist", "--devices", "4096"], "`devices` (=4096) must be from 1 to"),
         (
-            ["--data", "mnist", "--batch-size", "127", "--nodes", "2"],
-            "the batch of 127 must be a multiple of the 2",
+            ["--data", "mnist", "--nodes", "3"],
+            "`batch_size` (=128) must be a multiple of the 3 processes that share a batch; choose",
         ),
     ],
 )
@@ -645,14 +645,14 @@ def test_bad_input_is_told_in_one_line(arguments: list[str], message: str, tmp_p
 
 def test_a_run_is_not_mixed_with_another(trained: Path, folder: Path, tmp_path: Path) -> None:
     begun = ["--epochs", 5, "--batch-size", 64, "--lr", "0.05", "--out", trained]
-    assert "give --resume to go on with it" in refused(*DIGITS, *begun)
+    assert "already holds a run; continue it with --resume, or" in refused(*DIGITS, *begun)
     resumed = [*DIGITS, *begun, "--resume"]
     for changed, message in (
-        (["--epochs", 6], "was begun with epochs 5, not 6"),
-        (["--lr", "0.1"], "was begun with lr 0.05, not 0.1"),
-        (["--seed", 1], "was begun with seed 0, not 1"),
-        (["--model", "resnet18"], "was begun with model 'tied_resnet14_s', not 'resnet18'"),
-        (["--data", "mnist"], "was begun with data 'digits', not 'mnist'"),
+        (["--epochs", 6], "started with epochs 5, not 6"),
+        (["--lr", "0.1"], "started with lr 0.05, not 0.1"),
+        (["--seed", 1], "started with seed 0, not 1"),
+        (["--model", "resnet18"], "started with model 'tied_resnet14_s', not 'resnet18'"),
+        (["--data", "mnist"], "started with data 'digits', not 'mnist'"),
         (["--data", f"imagefolder:{folder}"], "has 2 classes (one, zero), but the run in"),
     ):
         assert message in refused(
@@ -663,7 +663,7 @@ def test_a_run_is_not_mixed_with_another(trained: Path, folder: Path, tmp_path: 
     )
     other = tmp_path / "notes.ckpt"
     other.write_text("not a checkpoint")
-    assert "is no checkpoint of `tbc train`" in refused("evaluate", other)
+    assert "is not a checkpoint of `tbc train`" in refused("evaluate", other)
     assert "nothing.ckpt does not exist" in refused("evaluate", tmp_path / "nothing.ckpt")
 
 
@@ -683,15 +683,17 @@ def test_errors_that_nobody_foresaw_keep_their_traceback_for_debug(
 
     monkeypatch.setattr(run, "train", broken)
     command = [*DIGITS, "--out", tmp_path / "run"]
-    assert refused(*command) == "Error: RuntimeError: out of order (--debug shows where)"
+    assert refused(*command) == "Error: RuntimeError: out of order (--debug shows the traceback)"
     result = CliRunner().invoke(app, [str(a) for a in (*command, "--debug")])
     assert isinstance(result.exception, RuntimeError)
 
 
 def test_a_machine_is_checked() -> None:
-    with pytest.raises(RunError, match=r"--devices \(=0\) must be 1 to"):
+    with pytest.raises(RunError, match=r"`devices` \(=0\) must be from 1 to"):
         Machine(devices=0).check(8, tested=9)
-    with pytest.raises(RunError, match="the batch of 9 must be a multiple of the 2 processes"):
+    with pytest.raises(
+        RunError, match=r"`batch_size` \(=9\) must be a multiple of the 2 processes"
+    ):
         Machine(nodes=2).check(9, tested=9)
     with pytest.raises(RunError, match="1 test images are too few for 2 processes"):
         Machine(nodes=2).check(8, tested=1)

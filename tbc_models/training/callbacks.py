@@ -1,4 +1,4 @@
-"""What is kept of a run: its checkpoints, its history and its learning curves."""
+"""What a run writes: its checkpoints, its history and its learning curves."""
 
 import csv
 import io
@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L  # noqa: N812
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch import callbacks
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch import nn
 
 from tbc_models.files import replacing, write_text
 from tbc_models.training.classifier import DivergedError
@@ -26,51 +28,76 @@ TESTED = ("test/loss", "test/top-1", "test/top-5")
 
 
 class WriteError(OSError):
-    """A file of a run that cannot be written.
+    """A file of a run that cannot be written."""
 
-    Args:
-        message: which, and why, in one line.
+    option = "resume"
+    """The parameter that continues the run when there is room again."""
 
-    Example:
-        >>> raise WriteError("run/last.ckpt cannot be written: the disk is full")
-        Traceback (most recent call last):
-        ...
-        tbc_models.training.callbacks.WriteError: run/last.ckpt cannot be written: the disk is full
+
+class Checkpoint(NamedTuple):
+    """What `read_checkpoint` reads.
+
+    Attributes:
+        settings: settings of the run that wrote it.
+        content: everything in the file, as Lightning lays it out.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    settings: Settings
+    content: dict[str, Any]
+
+    def network(self) -> nn.Module:
+        """Build the network with the weights that are tested: their average, if there is one.
+
+        Returns:
+            The network, in evaluation mode.
+
+        Raises:
+            RunError: if the weights are not those of the network.
+        """
+        network = self.settings.network()
+        weights = {
+            name.removeprefix("network."): value
+            for name, value in self.content["state_dict"].items()
+            if name.startswith("network.")
+        }
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError:
+            raise RunError(
+                f"the checkpoint does not hold the weights of {self.settings.model}"
+            ) from None
+        return network.eval()
 
 
-def read_checkpoint(file: Path) -> tuple[Settings, dict[str, Any]]:
-    """Read a checkpoint, without running anything that it may hold.
+def read_checkpoint(file: Path) -> Checkpoint:
+    """Read a checkpoint, without running any code that it may hold.
 
     Args:
-        file: that `train` wrote.
+        file: a file that `train` wrote.
 
     Returns:
-        The settings of its run, and all that is in it.
+        The settings of its run, and everything in it.
 
     Raises:
-        RunError: if it is no checkpoint of `train`.
+        RunError: if it is not a checkpoint of `train`.
         OSError: if it cannot be read.
 
     Example:
         >>> read_checkpoint(Path(__file__))
         Traceback (most recent call last):
         ...
-        tbc_models.training.settings.RunError: ...keeping.py is no checkpoint of `tbc train`
+        tbc_models.training.settings.RunError: ...callbacks.py is not a checkpoint of `tbc train`
     """
     with file.open("rb") as opened:
         try:
-            read = torch.load(opened, map_location="cpu", weights_only=True)
-            return Settings(**read["hyper_parameters"]), read
-        except Exception:  # of bytes that are something else there are all kinds
-            raise RunError(f"{file} is no checkpoint of `tbc train`") from None
+            content = torch.load(opened, map_location="cpu", weights_only=True)
+            return Checkpoint(Settings(**content["hyper_parameters"]), content)
+        except Exception:  # other files raise many types
+            raise RunError(f"{file} is not a checkpoint of `tbc train`") from None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the old one, and renames it when it is whole and on the disk.
+    """Writes a checkpoint beside the old one, and renames it when it is complete and on the disk.
 
     Example:
         >>> import tempfile
@@ -83,9 +110,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint; one that is there stays whole until the new one is."""
+        """Write a checkpoint; the old one stays until the new one is complete."""
         assert storage_options is None  # noqa: S101
-        memory = io.BytesIO()  # torch's own file writing tells of a full disk in riddles
+        memory = io.BytesIO()  # if torch.save writes the file, a full disk gives an unclear error
         torch.save(checkpoint, memory)
         path = Path(path)
         with _writing(path), replacing(path) as temporary, temporary.open("wb") as file:
@@ -94,12 +121,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.fsync(file.fileno())
 
 
-class Keeper(Checkpoint):
-    """Keeps the last checkpoint and the best one.
+class Keeper(callbacks.Checkpoint):
+    """Writes the last checkpoint and the best one.
 
     Args:
-        out: the folder.
-        every: steps after which the last one is written, besides the end of each epoch.
+        out: folder of the run.
+        every: the last checkpoint is written after this many steps, and at the end of each epoch.
 
     Example:
         >>> Keeper(Path("run"), every=100).state_dict()
@@ -110,21 +137,20 @@ class Keeper(Checkpoint):
         self.out, self.every, self.best = out, every, -1.0
 
     def state_dict(self) -> dict[str, float]:
-        """Remember the best top-1."""
+        """Return the best top-1 so far, for checkpoints."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Recall the best top-1."""
+        """Restore the best top-1."""
         self.best = state_dict["best"]
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *_: Any) -> None:
-        """Save in the middle of an epoch; its end is `on_train_epoch_end`'s."""
-        loop = trainer.fit_loop.epoch_loop
-        if trainer.global_step % self.every == 0 and not loop.batch_progress.is_last_batch:
+        """Save in the middle of an epoch; `on_train_epoch_end` saves at its end."""
+        if trainer.global_step % self.every == 0 and not trainer.is_last_batch:
             self._save(trainer, learner, LAST)
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        """Save, and once more if no epoch was better."""
+        """Save the last checkpoint, and the best one if no epoch was better."""
         top1 = float(trainer.callback_metrics["test/top-1"])
         if top1 > self.best:
             self.best = top1
@@ -138,16 +164,16 @@ class Keeper(Checkpoint):
 
 
 class History(Callback):
-    """Adds up each epoch, and writes metrics.csv and curves.png.
+    """Averages loss and accuracy over each epoch, and writes metrics.csv and curves.png.
 
-    Checkpoints hold the rows and the sums, so that a run that was killed has the same history as
-    one that was not.
+    Checkpoints hold the rows and the sums, so that a run that was killed and resumed has the same
+    history as one that was not.
 
     Args:
-        out: the folder.
-        settings: of the run.
-        say: is given a line for each epoch.
-        bar: whether a progress bar wants to know how it goes.
+        out: folder of the run.
+        settings: settings of the run.
+        say: called with a line of text after each epoch.
+        bar: whether to log the averages for a progress bar.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -163,33 +189,35 @@ class History(Callback):
         self.out, self.settings, self.say, self.bar = out, settings, say, bar
         self.rows: list[dict[str, float]] = []
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images
-        self.begun = time.perf_counter()
+        self.start = time.perf_counter()
         self.seen = self.seconds = self.lr = 0.0
-        self.added_up: Callable[[torch.Tensor], Any] = torch.clone  # over all processes
+        self.sum_over_processes: Callable[[torch.Tensor], Any] = torch.clone
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the epochs that are through, and the sums of the one that is not."""
-        return {"rows": self.rows, "sums": self.added_up(self.sums).tolist()}
+        """Return the rows of the completed epochs, and the sums of the current one."""
+        return {"rows": self.rows, "sums": self.sum_over_processes(self.sums).tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Recall them."""
+        """Restore the rows and the sums."""
         self.rows = state_dict["rows"]
-        if is_first():  # the sums are of all processes
+        if is_first():  # the sums are those of all processes together
             self.sums = torch.tensor(state_dict["sums"], dtype=torch.float64)
 
     def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        """Put the sums where the losses are."""
+        """Move the sums to the device of the losses."""
         self.sums = self.sums.to(learner.device)
-        self.added_up = lambda sums: trainer.strategy.reduce(sums.clone(), reduce_op="sum")
-        self.begun, self.seen = time.perf_counter(), 0.0
+        self.sum_over_processes = lambda sums: trainer.strategy.reduce(
+            sums.clone(), reduce_op="sum"
+        )
+        self.start, self.seen = time.perf_counter(), 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Begin anew; Lightning does not call this in the middle of an epoch."""
+        """Reset the sums; Lightning does not call this when it resumes within an epoch."""
         self.sums.zero_()
-        self.begun, self.seen = time.perf_counter(), 0.0
+        self.start, self.seen = time.perf_counter(), 0.0
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Note the learning rate of the step."""
+        """Store the learning rate of the step."""
         self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
@@ -200,20 +228,20 @@ class History(Callback):
         batch: Any,
         *_: Any,
     ) -> None:
-        """Add up a batch."""
+        """Add a batch to the sums."""
         number = torch.tensor(len(batch[0]), device=self.sums.device)
         loss, correct = outputs["loss"].double() * number, outputs["correct"]
         self.sums += torch.stack([loss, correct.double(), number.double()])
         self.seen += len(batch[0]) * trainer.world_size
-        self.seconds = time.perf_counter() - self.begun
+        self.seconds = time.perf_counter() - self.start
         if self.bar:
             means = (self.sums / self.sums[2]).tolist()
             shown = {"loss": means[0], "top-1": means[1], "images/s": self.seen / self.seconds}
             learner.log_dict(shown, prog_bar=True, logger=False)
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Write the epoch down."""
-        sums = self.added_up(self.sums)
+        """Write the row of the epoch."""
+        sums = self.sum_over_processes(self.sums)
         means = (sums / sums[2]).tolist()
         row = {
             "epoch": trainer.current_epoch + 1,
@@ -228,9 +256,9 @@ class History(Callback):
             with _writing(self.out):
                 _write_rows(self.out / METRICS, self.rows)
                 draw_curves(self.out / CURVES, self.rows, title=self.settings.model)
-            self._tell(row)
+            self._say(row)
 
-    def _tell(self, row: dict[str, float]) -> None:
+    def _say(self, row: dict[str, float]) -> None:
         left = (self.settings.epochs - row["epoch"]) * self.settings.images / row["images/s"]
         self.say(
             f"epoch {row['epoch']:.0f}/{self.settings.epochs}"
@@ -242,25 +270,23 @@ class History(Callback):
 
 
 class Bar(RichProgressBar):
-    """Lightning's progress bar, which counts epochs from one and tells only how it goes.
+    """Lightning's progress bar, counting epochs from one.
 
     Example:
         >>> Bar().is_enabled
         True
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Leave out the name of TensorBoard's folder."""
-        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        """Return the numbers to show: all but the version of TensorBoard's folder."""
+        shown = dict(super().get_metrics(trainer, pl_module))
         shown.pop("v_num", None)
         return shown
 
+    # Private, but Lightning has no public name for this text.
     def _get_train_description(self, current_epoch: int) -> str:
-        told = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
-        return told.ljust(len(self.validation_description))
+        text = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return text.ljust(len(self.validation_description))
 
 
 @contextmanager

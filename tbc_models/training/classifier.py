@@ -1,12 +1,14 @@
 """One step of training and one of testing, for Lightning; and the average of the weights."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import lightning as L  # noqa: N812
 import torch
 import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from torchvision.transforms import v2
@@ -18,38 +20,28 @@ Batch = tuple[Tensor, Tensor]
 
 
 class DivergedError(ArithmeticError):
-    """A loss or a weight is infinite or not a number.
+    """A loss or a weight is infinite or not a number."""
 
-    Args:
-        message: where, in one line.
-
-    Example:
-        >>> raise DivergedError("the loss is nan at step 3")
-        Traceback (most recent call last):
-        ...
-        tbc_models.training.classifier.DivergedError: the loss is nan at step 3
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    option = "lr"
+    """The parameter that would avoid it."""
 
 
 class Classifier(L.LightningModule):
     """A network that learns to tell classes apart.
 
-    Every step begins from a random state that the seed, the step and the process give. So dropout
-    and mixup are the same whether the run was stopped before or not.
+    Every step starts from a random state that depends on the seed, the step and the process only.
+    So dropout and mixup are the same in a run that was stopped and resumed.
 
     Args:
-        network: from images (N, C, H, W) to logits (N, classes).
+        network: maps images (N, C, H, W) to logits (N, classes).
         recipe: how it is trained.
-        classes: how many there are.
-        steps: of an epoch.
-        seed: of all that is random in a step.
-        channels_last: whether images are stored with their channels together, as the network's
-            weights should then be as well.
-        compile: whether the network is compiled before the first step.
-        settings: what a checkpoint should tell of the run.
+        classes: number of classes.
+        steps: steps of an epoch.
+        seed: seed of every random choice in a step.
+        channels_last: whether images are stored in the channels-last memory format; the network's
+            weights should be, too.
+        compile: whether to compile the network before the first step.
+        settings: settings of the run, stored in its checkpoints.
 
     Example:
         >>> from tbc_models.training.recipes import RECIPES
@@ -76,8 +68,8 @@ class Classifier(L.LightningModule):
         self.network, self.recipe, self.steps, self.seed = network, recipe, steps, seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
-        mixup = v2.MixUp(alpha=recipe.mixup or 1.0, num_classes=classes)
-        self.mix = mixup if recipe.mixup else _as_they_are
+        mixed = v2.MixUp(alpha=recipe.mixup, num_classes=classes) if recipe.mixup else None
+        self.mix: Callable[[Tensor, Tensor], Batch] = mixed or _unmixed
         self.scores = MetricCollection(
             {
                 "top-1": MulticlassAccuracy(classes, average="micro"),
@@ -90,15 +82,14 @@ class Classifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (N, classes) of images (N, C, H, W)."""
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
-        return logits
+        return cast("Tensor", self.network(images.contiguous(memory_format=self.memory_format)))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the cross entropy, averaged over the images; targets are labels or mixtures."""
+        """Compute the mean cross entropy; targets are labels, or probabilities after mixup."""
         return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
     def configure_optimizers(self) -> Any:
-        """Give Lightning the optimizer, and the schedule to step with every batch."""
+        """Return the optimizer, and the schedule, which Lightning steps after every batch."""
         sgd, schedule = optimizer(self.network, self.recipe, self.steps)
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 
@@ -108,7 +99,7 @@ class Classifier(L.LightningModule):
             self.network.compile()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Begin the step from its own random state."""
+        """Start the step from its own random state."""
         torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank, 1))
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -116,9 +107,10 @@ class Classifier(L.LightningModule):
         images, targets = self.mix(*batch)
         logits = self(images)
         loss = self.loss(logits, targets)
-        worst: Any = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")
-        if not torch.isfinite(worst):  # in any process: then all of them stop
-            raise DivergedError(f"the loss is {worst.item():.3g} at step {self.global_step + 1}")
+        # Summed over all processes, so that all of them stop if one diverges.
+        total = cast("Tensor", self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
+        if not total.isfinite():
+            raise DivergedError(f"the loss is {total.item():.3g} at step {self.global_step + 1}")
         correct = (logits.argmax(1) == batch[1]).sum()
         self.log("train/loss", loss.detach())
         return {"loss": loss, "correct": correct}
@@ -126,7 +118,7 @@ class Classifier(L.LightningModule):
     def validation_step(self, batch: Batch) -> Tensor:
         """Score a batch of test images; the loss is without label smoothing."""
         images, labels = batch
-        logits: Tensor = self(images)
+        logits = cast("Tensor", self(images))
         self.scores.update(logits, labels)
         self.mean_loss.update(F.cross_entropy(logits, labels), weight=len(images))
         self.log("test/loss", self.mean_loss)
@@ -134,22 +126,23 @@ class Classifier(L.LightningModule):
         return logits
 
     def test_step(self, batch: Batch) -> None:
-        """Score a batch, and count which class was taken for which."""
+        """Score a batch, and count which class was predicted for which."""
         self.confusion.update(self.validation_step(batch), batch[1])
 
 
-def _as_they_are(images: Tensor, labels: Tensor) -> Batch:
+def _unmixed(images: Tensor, labels: Tensor) -> Batch:
     return images, labels
 
 
-def average(decay: float) -> WeightAveraging:
-    """Keep an exponential moving average of the weights, and test that instead of the last ones.
+def average(decay: float, device: str = "cpu") -> WeightAveraging:
+    """Keep an exponential moving average of the weights, which is tested instead of the last ones.
 
     The decay rises from 0.1 to its value, as (1 + n) / (10 + n) after n steps, so that a short
     training does not remember its random start.
 
     Args:
-        decay: of the average, in each step.
+        decay: decay of the average in each step.
+        device: where the average is kept: "cuda" is the device of each process.
 
     Returns:
         The callback for Lightning; checkpoints hold both the average and the weights.
@@ -160,18 +153,11 @@ def average(decay: float) -> WeightAveraging:
     """
 
     def update(averages: Any, weights: Any, step: Any) -> None:
-        kept = min(decay, (1 + int(step)) / (10 + int(step)))
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, weights, 1 - kept)
-        else:  # counters of batch norm
-            torch._foreach_copy_(averages, weights)
+            rising = (1 + int(step)) / (10 + int(step))
+            get_ema_multi_avg_fn(min(decay, rising))(averages, weights, step)
+        else:  # counters of batch normalisation
+            for mean, counter in zip(averages, weights, strict=True):
+                mean.copy_(counter)
 
-    return _Average(multi_avg_fn=torch.no_grad()(update))
-
-
-class _Average(WeightAveraging):
-    """Lightning makes the average before it moves the network: without this it stays on the CPU."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
+    return WeightAveraging(device, multi_avg_fn=torch.no_grad()(update))

@@ -1,15 +1,15 @@
-"""From images to batches, such that a run can stop anywhere and go on as if it never had.
+"""From images to batches, so that a run can stop anywhere and resume as if it never had.
 
-There is no state of a random generator to save: which images make a batch is a function of the
-seed, the epoch and the batch, and how an image is cropped and coloured is one of the seed, the
-epoch and the image. So it does not matter how many workers load, or where a run was killed.
+No state of a random generator needs saving: the images of a batch are a function of the seed, the
+epoch and the batch, and the crop and the colours of an image are a function of the seed, the epoch
+and the image. So it does not matter how many workers load images, or where a run was killed.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import lightning as L  # noqa: N812
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
@@ -19,10 +19,10 @@ from tbc_models.training.recipes import Recipe, Transform, to_evaluate, to_train
 
 
 def seed_of(*numbers: int) -> int:
-    """Make one seed of several numbers, so that near numbers give unrelated seeds.
+    """Combine several numbers into one seed; other numbers give an unrelated seed.
 
     Args:
-        numbers: not negative; zeros at the end do not count.
+        numbers: integers, such as a seed, an epoch and the index of an image.
 
     Returns:
         A seed of 63 bits.
@@ -30,22 +30,25 @@ def seed_of(*numbers: int) -> int:
     Example:
         >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0)
         (True, False)
+        >>> seed_of(0, 1) == seed_of(0, 1, 0)
+        False
     """
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
-    """Which images make which batch: a new order every epoch, cut into whole batches.
+    """Which images are in which batch: a new order every epoch, cut into full batches.
 
-    A batch is divided among the processes of a run, so that all of them together see what one
-    process alone would have seen. Images that fill no batch wait for the next epoch's order.
+    A batch is divided among the processes of a run, so that together they see what one process
+    alone would see. Images left over after the last full batch are not used in that epoch.
 
     Args:
-        images: how many there are.
+        images: number of images.
         batch_size: images of a batch, over all processes.
-        seed: of the orders.
-        rank: which of the processes this is.
-        ranks: how many processes there are.
+        seed: seed of the orders.
+        rank: index of this process.
+        ranks: number of processes.
 
     Example:
         >>> whole = Batches(images=10, batch_size=4, seed=0)
@@ -60,7 +63,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.rank, self.ranks = rank, ranks
         self.epoch = self.first = 0
-        self.sampler = self  # where Lightning looks for `set_epoch`
+        self.sampler = self  # Lightning looks there for `set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; Lightning calls this before each epoch."""
@@ -79,12 +82,12 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
 
 class Augmented(Dataset[tuple[Tensor, int]]):
-    """Images to train with, each changed as the seed, the epoch and its index say.
+    """Training images, each augmented as the seed, the epoch and its index determine.
 
     Args:
-        images: that are there.
-        transform: from an image as it is stored to what the network sees.
-        seed: of all changes.
+        images: the images as they are stored.
+        transform: turns a stored image into what the network sees.
+        seed: seed of the augmentation.
 
     Example:
         >>> from torchvision.transforms import v2
@@ -108,11 +111,11 @@ class Augmented(Dataset[tuple[Tensor, int]]):
 
 
 class Unchanged(Dataset[tuple[Tensor, int]]):
-    """Images to test with: only resized and normalised.
+    """Test images: only resized and normalised.
 
     Args:
-        images: that are there.
-        transform: from an image as it is stored to what the network sees.
+        images: the images as they are stored.
+        transform: turns a stored image into what the network sees.
 
     Example:
         >>> len(Unchanged([(torch.zeros(9), 0)], lambda image: image))
@@ -131,12 +134,12 @@ class Unchanged(Dataset[tuple[Tensor, int]]):
 
 
 class ResumableLoader(DataLoader[tuple[Tensor, int]]):
-    """A loader of `Batches` that tells in a checkpoint where it is, and goes on from there.
+    """A loader of `Batches` that stores its position in a checkpoint and continues from there.
 
     Args:
-        images: to train with.
-        batches: which images make which batch.
-        arguments: of torch's DataLoader.
+        images: training images.
+        batches: which images are in which batch.
+        arguments: arguments of torch's DataLoader.
 
     Example:
         >>> batches = Batches(images=10, batch_size=2, seed=0)
@@ -154,32 +157,34 @@ class ResumableLoader(DataLoader[tuple[Tensor, int]]):
 
     def __init__(self, images: Augmented, batches: Batches, **arguments: Any) -> None:
         super().__init__(images, batch_sampler=batches, **arguments)
+        self.yielded = batches.first
 
     def __iter__(self) -> Any:
-        # A generator: nothing is fetched before Lightning has set the epoch.
-        self.given = self.batch_sampler.first
+        # A generator, so that nothing is loaded before Lightning has set the epoch.
+        self.yielded = self.batch_sampler.first
         for batch in super().__iter__():
-            self.given += 1
+            self.yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Tell what was given: the batches of this epoch, not those that workers hold ready."""
-        return {"epoch": self.batch_sampler.epoch, "batch": self.given}
+        """Return the epoch and how many of its batches were yielded, not loaded ahead."""
+        return {"epoch": self.batch_sampler.epoch, "batch": self.yielded}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that were given; after a whole epoch, with the next."""
-        self.batch_sampler.set_epoch(state["epoch"])
-        self.batch_sampler.first = state["batch"] % len(self.batch_sampler)
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after the batches that were yielded; after the last one, with a new epoch."""
+        self.batch_sampler.set_epoch(state_dict["epoch"])
+        self.yielded = state_dict["batch"]
+        self.batch_sampler.first = self.yielded % len(self.batch_sampler)
 
 
 class LabelledImages(L.LightningDataModule):
     """The loaders of a run, for Lightning.
 
     Args:
-        data: images to train and test with.
+        data: images for training and testing.
         recipe: how they are augmented, and the batch size over all processes.
-        seed: of the order and the augmentation.
-        size: pixels of an image as the network sees it; left out, the data's own.
+        seed: seed of the order and the augmentation.
+        size: height and width of the images that the network sees; by default the data's own.
         workers: processes that load images, for each process that trains.
 
     Example:
@@ -198,7 +203,7 @@ class LabelledImages(L.LightningDataModule):
         self.size = size or data.size
 
     def train_dataloader(self) -> ResumableLoader:
-        """Load this process's part of each batch."""
+        """Load the part of each training batch that belongs to this process."""
         rank, ranks = self._place()
         images = Augmented(self.data.train, to_train(self.recipe, self.data, self.size), self.seed)
         batches = Batches(len(images), self.recipe.batch_size, self.seed, rank=rank, ranks=ranks)
@@ -211,7 +216,7 @@ class LabelledImages(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Load every ranks-th test image, each exactly once."""
+        """Load this process's share of the test images; each image is tested exactly once."""
         rank, ranks = self._place()
         images = Unchanged(self.data.test, to_evaluate(self.recipe, self.data, self.size))
         return DataLoader(

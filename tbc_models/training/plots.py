@@ -1,4 +1,4 @@
-"""Pictures of a training: its learning curves, and which class was taken for which."""
+"""Pictures of a training: its learning curves, and which classes are confused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from tbc_models.files import replacing
 
 
 def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
-    """Draw loss and top-1 of every epoch, on the images that are learned and on the test images.
+    """Draw loss and top-1 of every epoch, on training and on test images.
 
     Args:
-        rows: of the epochs, as metrics.csv has them.
-        title: above both.
+        rows: a row for each epoch, as in metrics.csv.
+        title: title above both plots.
 
     Returns:
         The figure.
@@ -38,7 +38,7 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
         axes.set_ylabel(f"{name} (%)" if factor == 100 else name)
         axes.grid(alpha=0.3)
         if name == "loss":
-            axes.set_yscale("log")  # early losses on test images can be huge
+            axes.set_yscale("log")  # the first losses on test images can be huge
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]:.0f}".strip())
     figure.axes[0].legend(frameon=False)
@@ -49,9 +49,9 @@ def draw_curves(file: Path, rows: Sequence[dict[str, float]], title: str) -> Non
     """Write `curves` as PNG.
 
     Args:
-        file: to write; one that exists is replaced.
-        rows: of the epochs.
-        title: above both.
+        file: file to write; one that exists is replaced.
+        rows: a row for each epoch, as in metrics.csv.
+        title: title above both plots.
 
     Raises:
         OSError: if the file cannot be written.
@@ -70,14 +70,14 @@ def draw_curves(file: Path, rows: Sequence[dict[str, float]], title: str) -> Non
 
 
 def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
-    """Draw which class was taken for which.
+    """Draw which class was predicted for which.
 
     Args:
-        matrix: images of class i that were taken for class j, (classes, classes).
-        classes: their names.
+        matrix: number of images of class i that were predicted as class j, (classes, classes).
+        classes: names of the classes.
 
     Returns:
-        The figure, with numbers and names where there is room for them.
+        The figure; with up to 20 classes it shows their names and the numbers.
 
     Example:
         >>> import torch

@@ -1,9 +1,9 @@
 """How a network is trained: the paper's recipe, a stronger one, and one for small images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +11,46 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms import v2
 
-from tbc_models.data import Data
-
 Transform = Callable[[Any], Tensor]
+
+
+class Pixels(Protocol):
+    """What the preparation of images depends on: `Data` and `Settings` both have it."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Mean of each channel, in [0, 1]."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Standard deviation of each channel, in [0, 1]."""
+
+    @property
+    def mirror(self) -> bool:
+        """Whether training images are mirrored at random."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that is chosen about a training but the network, the data and the seed.
+    """How a network is trained: everything but the network, the data and the seed.
 
     Attributes:
-        epochs: times that every image is seen.
+        epochs: number of passes over the training images.
         batch_size: images of a step, over all processes.
-        lr: learning rate at the start (at the end of the warm-up), for `batch_size`.
-        weight_decay: of all parameters.
-        schedule: "steps" divides the rate by 10 after 30, 60 and 90 of 100 epochs, and at the same
-            parts of a shorter training; "cosine" lets it fall to zero with every step.
-        crop: "resized" takes a random part at a random scale, "shifted" moves the image by up to
+        lr: learning rate at the start, or after the warm-up, for `batch_size`.
+        weight_decay: weight decay of all parameters.
+        schedule: "steps" divides the learning rate by 10 after 30 %, 60 % and 90 % of the epochs;
+            "cosine" lowers it to zero, a little in every step.
+        crop: "resized" takes a random part at a random scale; "shifted" moves the image by up to
             an eighth of its size.
-        warmup: part of the training in which the rate rises from zero.
+        warmup: fraction of the training in which the learning rate rises from zero.
         label_smoothing: probability that is spread over all classes.
-        mixup: parameter of the Beta distribution that pairs of images are mixed with; 0 for none.
-        randaugment: random operations on each image; 0 for none.
-        ema: decay of the average of the weights, which is what is tested; 0 for none.
-        momentum: of SGD.
+        mixup: parameter of the Beta distribution from which the weights of mixed images are drawn;
+            0 for no mixup.
+        randaugment: number of random operations on each image; 0 for none.
+        ema: decay of the average of the weights, which is tested instead of the weights; 0 for no
+            average.
+        momentum: momentum of SGD.
     """
 
     epochs: int
@@ -51,10 +67,10 @@ class Recipe:
     momentum: float = 0.9
 
     def rate(self, progress: float) -> float:
-        """Tell the learning rate after a part of the training, relative to `lr`.
+        """Compute the learning rate after a part of the training, relative to `lr`.
 
         Args:
-            progress: epochs that have passed, with their fractions.
+            progress: number of epochs that have passed, with fractions.
 
         Returns:
             A factor from 0 to 1.
@@ -98,21 +114,24 @@ RECIPES = {
         warmup=0.05,
     ),
 }
-"""`paper` is the paper's, word for word (section Implementation). Of the rows marked † it says
+"""The paper (section Implementation) gives these parts of `paper`: SGD with a momentum of 0.9,
+batches of 256, a learning rate of 0.1 divided by 10 every 30 epochs, 100 epochs, and "random
+cropping". It gives no weight decay and mentions no mirroring: those of `paper`, and the random
+resized crop, are standard practice for ResNets on ImageNet. Of the rows marked † the paper says
 "larger epochs, label smoothing, cosine learning scheduler and heavier data augmentation"; the
-numbers of `strong` are ours. `small` is ours too, for images of 8 to 64 pixels."""
+numbers of `strong` are ours. `small` is ours, too, for images of 8 to 64 pixels."""
 
 
 def optimizer(network: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LambdaLR]:
     """Make SGD and the schedule of its learning rate.
 
     Args:
-        network: whose parameters are learned.
-        recipe: how.
-        steps: of one epoch.
+        network: the network to train.
+        recipe: learning rate, momentum, weight decay and schedule.
+        steps: steps of one epoch.
 
     Returns:
-        The optimizer, and the schedule, which is to be stepped after every batch.
+        The optimizer, and the schedule, to be stepped after every batch.
 
     Example:
         >>> sgd, schedule = optimizer(nn.Linear(2, 2), RECIPES["paper"], steps=10)
@@ -133,16 +152,17 @@ def optimizer(network: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, Lamb
     return sgd, LambdaLR(sgd, factor)
 
 
-def to_train(recipe: Recipe, data: Data, size: int) -> Transform:
-    """Make what turns a stored image into one to train with; it draws from torch's generator.
+def to_train(recipe: Recipe, data: Pixels, size: int) -> Transform:
+    """Make the random transform that prepares a stored image for training.
 
     Args:
         recipe: how images are augmented.
-        data: whose images they are.
+        data: the data set of the images, or the settings of a run on it.
         size: height and width in pixels of what the network sees.
 
     Returns:
-        From a PIL image or a uint8 tensor (C, H, W) to a normalised tensor (C, size, size).
+        A function from a PIL image or a uint8 tensor (C, H, W) to a normalised tensor
+        (C, size, size). It draws from PyTorch's default generator.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -163,17 +183,19 @@ def to_train(recipe: Recipe, data: Data, size: int) -> Transform:
     return _then_normalise(steps, data)
 
 
-def to_evaluate(recipe: Recipe, data: Data, size: int) -> Transform:
-    """Make what turns a stored image into one to test with.
+def to_evaluate(recipe: Recipe, data: Pixels, size: int) -> Transform:
+    """Make the transform that prepares a stored image for testing.
 
     Args:
-        recipe: that the network is trained with. Where it crops parts of images, an eighth of the
-            tested ones is cut off at the borders (256 → 224 pixels), as is usual on ImageNet.
-        data: whose images they are.
+        recipe: recipe that the network is trained with. If it trains on random parts of images, an
+            eighth of a tested one is cut off at the borders (256 → 224 pixels), as is usual on
+            ImageNet.
+        data: the data set that the network is trained on, or the settings of that run.
         size: height and width in pixels of what the network sees.
 
     Returns:
-        From a PIL image or a uint8 tensor (C, H, W) to a normalised tensor (C, size, size).
+        A function from a PIL image or a uint8 tensor (C, H, W) to a normalised tensor
+        (C, size, size).
 
     Example:
         >>> from tbc_models.data import open_data
@@ -186,7 +208,6 @@ def to_evaluate(recipe: Recipe, data: Data, size: int) -> Transform:
     return _then_normalise(steps, data)
 
 
-def _then_normalise(steps: list[Any], data: Data) -> Transform:
+def _then_normalise(steps: list[Any], data: Pixels) -> Transform:
     steps = [*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(data.mean, data.std)]
-    transform: Transform = v2.Compose([*steps, v2.ToPureTensor()])
-    return transform
+    return cast("Transform", v2.Compose([*steps, v2.ToPureTensor()]))

@@ -1,4 +1,4 @@
-"""A whole training: how it begins, what is kept of it, how it goes on, and what came out."""
+"""A whole run: start it or resume it, train, and test the network."""
 
 import logging
 import signal
@@ -25,6 +25,7 @@ from tbc_models.training.callbacks import (
     METRICS,
     AtomicCheckpointIO,
     Bar,
+    Checkpoint,
     History,
     Keeper,
     WriteError,
@@ -47,7 +48,7 @@ class StoppedError(RunError):
     """A run that a signal stopped.
 
     Args:
-        message: when, in one line.
+        message: when it stopped, in one line.
         by: the signal.
 
     Example:
@@ -61,11 +62,11 @@ class StoppedError(RunError):
 
 
 class Score(NamedTuple):
-    """How well a network does on images that it has not learned from.
+    """How well a network does on test images.
 
     Attributes:
-        top1: part of them whose class is the most probable one.
-        top5: part of them whose class is among the five most probable ones.
+        top1: fraction of the images for which the true class is the most probable one.
+        top5: fraction of the images for which it is among the five most probable ones.
         loss: mean cross entropy.
     """
 
@@ -85,30 +86,29 @@ def train(
     say: Callable[[str], None] = print,
     bar: bool = False,
 ) -> Score:
-    """Train a network, and keep all that the run needs to go on if it is killed.
+    """Train a network, and write checkpoints from which a run that is killed can resume.
 
-    `out` gets last.ckpt and best.ckpt (the epoch with the highest top-1), metrics.csv, curves.png,
-    events for TensorBoard, and when the run is through weights.safetensors, which holds the
-    weights of the last epoch, or their average where the recipe keeps one.
+    `out` receives last.ckpt and best.ckpt (of the epoch with the highest top-1), metrics.csv,
+    curves.png, events for TensorBoard and, when the run is complete, weights.safetensors: the
+    weights of the last epoch, or their average if the recipe keeps one.
 
     Args:
-        settings: what is learned.
-        data: that `settings` were made for.
-        out: a folder, made where it is missing.
-        machine: where and how; left out, one device.
-        resume: whether to go on from last.ckpt in `out`; a run that was killed before there was
-            one begins anew.
-        save_every: steps after which last.ckpt is written, besides the end of each epoch.
-        say: is given a line for each epoch.
+        settings: what the run learns.
+        data: the data set that `settings` were prepared for.
+        out: folder of the run, created if it does not exist.
+        machine: where and how to compute; by default on one device.
+        resume: whether to resume from last.ckpt in `out`. If there is none, the run starts.
+        save_every: last.ckpt is written after this many steps, and at the end of each epoch.
+        say: called with a summary of the run, and with a line of text after each epoch.
         bar: whether to show a progress bar.
 
     Returns:
         The score on the test images after the last epoch.
 
     Raises:
-        RunError: if `out` holds a run and `resume` is not given, or another run and it is.
+        RunError: if `out` holds a run and `resume` is false, or if it holds another run.
         DivergedError: if a loss or a weight is not finite; it names the last good checkpoint.
-        WriteError: if something cannot be written; the last good checkpoint stays.
+        WriteError: if a file cannot be written; the last good checkpoint stays.
         StoppedError: if SIGINT (Ctrl-C) or SIGTERM stopped the run.
 
     Example:
@@ -127,11 +127,12 @@ def train(
     _check_folder(out, settings, resume)
     if is_first():
         _open_folder(out)
-        say(_beginning(settings, data))
-    go_on = resume and last.exists()
+        say(_summary(settings, data))
+    resumed = last if resume and last.exists() else None
     history = History(out, settings, say, bar)
     keeper = Keeper(out, save_every)
-    learner = _learner(settings, machine, asdict(settings))
+    learner = _classifier(settings.network(), settings, machine, asdict(settings))
+    data = replace(data, mirror=settings.mirror)
     images = LabelledImages(
         data, learner.recipe, seed=settings.seed, size=settings.size, workers=machine.workers
     )
@@ -146,22 +147,18 @@ def train(
     )
     try:
         with _quietly():
-            trainer.fit(learner, images, ckpt_path=last if go_on else None, weights_only=True)
+            trainer.fit(learner, images, ckpt_path=resumed, weights_only=True)
     except (DivergedError, WriteError, SystemExit) as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        if isinstance(error, DivergedError):
-            raise DivergedError(f"{error}; {kept}. Try a lower --lr.") from None
-        if isinstance(error, WriteError):
-            raise WriteError(f"{error}; {kept}. Make room, then --resume.") from None
+        if isinstance(error, (DivergedError, WriteError)):
+            raise type(error)(f"{error}; {kept}") from None
         by = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
         raise StoppedError(f"stopped after step {trainer.global_step}; {kept}", by) from None
     if trainer.is_global_zero:
-        _, state = read_checkpoint(last)  # of the average, where there is one
-        learner.load_state_dict(state["state_dict"])
         seen = {"input_size": [settings.channels, settings.size, settings.size]}
         exporting.save(
             out / WEIGHTS,
-            learner.network,
+            read_checkpoint(last).network(),
             name=settings.model,
             options=settings.network_options() | {"pretrained_cfg_overlay": seen},
         )
@@ -171,14 +168,14 @@ def train(
 def fit(
     network: nn.Module, data: Data, recipe: Recipe, *, seed: int = 0, size: int | None = None
 ) -> Score:
-    """Train a network without a word and without files, for experiments of many small runs.
+    """Train a network without output or files, for experiments of many small runs.
 
     Args:
-        network: with its first weights; it is changed.
-        data: images to train and test with.
+        network: the network with its initial weights; it is trained in place.
+        data: images for training and testing.
         recipe: how to train.
-        seed: of the batches and what else is random.
-        size: pixels that the network sees; left out, the data's.
+        seed: seed of every random choice.
+        size: height and width of the images that the network sees; by default the data's.
 
     Returns:
         The score on the test images after the last epoch.
@@ -206,9 +203,9 @@ class Evaluation(NamedTuple):
     """What `evaluate` finds.
 
     Attributes:
-        score: on the test images.
-        confusion: images of class i that were taken for class j, (classes, classes).
-        settings: of the run that trained the network.
+        score: score on the test images.
+        confusion: number of images of class i that were predicted as class j, (classes, classes).
+        settings: settings of the run that trained the network.
     """
 
     score: Score
@@ -216,19 +213,21 @@ class Evaluation(NamedTuple):
     settings: Settings
 
 
-def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Evaluation:
+def evaluate(
+    checkpoint: Path | Checkpoint, data: Data, machine: Machine | None = None
+) -> Evaluation:
     """Test a trained network.
 
     Args:
-        checkpoint: that `train` wrote.
-        data: on whose test images; it must have the classes that the network knows.
-        machine: where and how; left out, one device.
+        checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
+        data: images for testing; they must have the classes that the network knows.
+        machine: where and how to compute; by default on one device.
 
     Returns:
-        The score, which class was taken for which, and the settings of the run.
+        The score, which class was predicted for which, and the settings of the run.
 
     Raises:
-        RunError: if the file is no checkpoint of `train`, or of other classes or images.
+        RunError: if it is not a checkpoint of `train`, or not one for these classes or images.
         OSError: if the file cannot be read.
 
     Example:
@@ -238,23 +237,25 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
         ...
         FileNotFoundError: ...
     """
-    settings, read = read_checkpoint(checkpoint)
+    if isinstance(checkpoint, Path):
+        checkpoint = read_checkpoint(checkpoint)
+    settings = checkpoint.settings
     if list(data.classes) != settings.classes:
         raise RunError(
-            f"{data.name} has {_classes(data.classes)}, but {checkpoint} knows "
-            f"{_classes(settings.classes)}"
+            f"{data.name} has {_list_classes(data.classes)}, but the network knows "
+            f"{_list_classes(settings.classes)}",
+            option="data",
         )
     if data.channels != settings.channels:
         raise RunError(
-            f"{data.name} has images of {data.channels} channels, but {checkpoint} is for "
-            f"{settings.channels}"
+            f"the images of {data.name} have {data.channels} channels, but the network takes "
+            f"{settings.channels}",
+            option="data",
         )
     machine = machine or Machine()
-    learner = _learner(settings, machine)
-    try:
-        learner.load_state_dict(read["state_dict"])
-    except RuntimeError:
-        raise RunError(f"{checkpoint} does not hold the weights of {settings.model}") from None
+    learner = _classifier(checkpoint.network(), settings, machine)
+    # Normalised as in training, whatever the mean of the images that it is tested on.
+    data = replace(data, mean=tuple(settings.mean), std=tuple(settings.std))
     images = LabelledImages(
         data, learner.recipe, seed=0, size=settings.size, workers=machine.workers
     )
@@ -264,10 +265,12 @@ def evaluate(checkpoint: Path, data: Data, machine: Machine | None = None) -> Ev
     return Evaluation(_score(result), learner.confusion.compute().cpu(), settings)
 
 
-def _learner(
-    settings: Settings, machine: Machine, checkpointed: dict[str, Any] | None = None
+def _classifier(
+    network: nn.Module,
+    settings: Settings,
+    machine: Machine,
+    checkpointed: dict[str, Any] | None = None,
 ) -> Classifier:
-    network = settings.network()
     if machine.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Classifier(
@@ -285,7 +288,8 @@ def _learner(
 def _trainer(
     recipe: Recipe, machine: Machine, *, callbacks: Sequence[Callback] = (), **options: Any
 ) -> L.Trainer:
-    averaging = [average(recipe.ema)] if recipe.ema else []
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    averaging = [average(recipe.ema, device)] if recipe.ema else []
     several = machine.devices * machine.nodes > 1
     with _quietly():
         return L.Trainer(
@@ -308,12 +312,12 @@ def _trainer(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Spare the reader what Lightning remarks on hardware, products and its own settings."""
+    """Silence the remarks of Lightning on hardware, products and its own settings."""
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # of DDP, on 1x1 layers
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # DDP, about 1×1 layers
         yield
 
 
@@ -321,51 +325,67 @@ def _score(tested: Mapping[str, float]) -> Score:
     return Score(tested["test/top-1"], tested["test/top-5"], tested["test/loss"])
 
 
-def _beginning(settings: Settings, data: Data) -> str:
+def _summary(settings: Settings, data: Data) -> str:
     recipe = RECIPES[settings.recipe]
     pixels = "×".join(map(str, (settings.channels, settings.size, settings.size)))
     rate = f"learning rate {settings.lr:g}"
     if settings.lr != recipe.lr and settings.lr == scaled_rate(recipe, settings.batch_size):
         rate += f" ({recipe.lr:g} × {settings.batch_size}/{recipe.batch_size}, as the batch)"
+    mirrored = ", images mirrored at random" if settings.mirror else ""
     return (
         f"{settings.model} on {settings.data}: {settings.images:,} images to train with, "
         f"{len(data.test):,} to test, {len(settings.classes)} classes, {pixels}\n"
         f"recipe {settings.recipe}: {settings.epochs} × {settings.steps} batches of "
-        f"{settings.batch_size}, {rate}, seed {settings.seed}"
+        f"{settings.batch_size}, {rate}, seed {settings.seed}{mirrored}"
     )
 
 
 def _open_folder(out: Path) -> None:
-    """Make the folder of a run; remove what a killed run had not finished writing."""
+    """Create the folder of a run; remove files that a killed run had not finished."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (LAST, BEST, CURVES, METRICS, WEIGHTS):
-        for half in out.glob(f".{name}.*"):
-            half.unlink()
+        for unfinished in out.glob(f".{name}.*"):
+            unfinished.unlink()
 
 
 def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
-    """See that what is in a folder is this run. Every process does, so that all of them stop."""
+    """Check that a run in the folder is this one; every process does, so that all of them stop."""
     last = out / LAST
     if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file: give a folder as --out")
-    if last.exists() and not resume:
-        raise RunError(f"{out} holds a run: give --resume to go on with it, or another --out")
+        raise RunError(f"`out` (={out}) must be a folder, but it is a file")
     if not last.exists():
         return
-    begun, _ = read_checkpoint(last)
-    if begun.classes != settings.classes:
+    if not resume:
+        raise RunError(f"{out} already holds a run", option="resume")
+    before, _ = read_checkpoint(last)
+    if before.classes != settings.classes:
         raise RunError(
-            f"{settings.data} has {_classes(settings.classes)}, but the run in {out} knows "
-            f"{_classes(begun.classes)}: give another --out"
+            f"{settings.data} has {_list_classes(settings.classes)}, but the run in {out} knows "
+            f"{_list_classes(before.classes)}",
+            option="settings",
         )
     for name, value in asdict(settings).items():
-        if (was := getattr(begun, name)) != value:
+        was = getattr(before, name)
+        if name == "data" and _kind(was) == _kind(value):
+            continue  # it may have moved; the fingerprint tells whether it is the same
+        if was == value:
+            continue
+        if name == "fingerprint":
             raise RunError(
-                f"the run in {out} was begun with {name.replace('_', ' ')} {was!r}, not {value!r}: "
-                "give what it was begun with, or another --out"
+                f"the images of {settings.data} are not those that the run in {out} started with: "
+                "their names or labels differ",
+                option="settings",
             )
+        raise RunError(
+            f"the run in {out} started with {name.replace('_', ' ')} {was!r}, not {value!r}",
+            option="settings",
+        )
 
 
-def _classes(names: Sequence[str]) -> str:
+def _kind(data: str) -> str:
+    return data.partition(":")[0]
+
+
+def _list_classes(names: Sequence[str]) -> str:
     some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return f"{len(names)} classes ({some})"

@@ -16,10 +16,10 @@ from tbc_models.training.recipes import RECIPES, Recipe
 
 
 def is_first() -> bool:
-    """Tell whether this process speaks for all that train together.
+    """Return whether this is the first of the processes that train together: the one that prints.
 
     Returns:
-        Whether its rank is zero, as torchrun, SLURM or Lightning count.
+        Whether its rank, as torchrun, SLURM or Lightning count it, is zero.
 
     Example:
         >>> is_first()
@@ -29,39 +29,44 @@ def is_first() -> bool:
 
 
 class RunError(ValueError):
-    """A run that cannot be begun or gone on with, and what to do about it.
+    """A run that cannot start or resume, or a checkpoint that cannot be used.
 
     Args:
-        message: one line.
+        message: what is wrong, in one line.
+        option: the parameter that is wrong or would avoid the error, or None.
 
     Example:
-        >>> raise RunError("there is no checkpoint here: leave out --resume")
-        Traceback (most recent call last):
-        ...
-        tbc_models.training.settings.RunError: there is no checkpoint here: leave out --resume
+        >>> RunError("runs/a holds a run", option="resume").option
+        'resume'
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, option: str | None = None) -> None:
         super().__init__(message)
+        self.option = option
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what a run learns; its checkpoints hold it, so that nothing else can go on.
+    """Everything that decides what a run learns; its checkpoints hold it, to compare on resuming.
 
     Attributes:
-        model: the network, as registered with timm.
-        options: of the network.
-        data: as it was asked for.
-        classes: their names, in order.
-        channels: of an image.
-        images: to train with.
-        recipe: its name.
-        epochs: how many.
+        model: name of the network, as registered with timm.
+        options: options of the network.
+        data: specification of the data set, with its path resolved. It may change when a run
+            resumes, if the images are the same.
+        classes: names of the classes, in order.
+        channels: channels of an image.
+        images: number of training images.
+        fingerprint: hash of the names and labels of image files, empty for other data sets.
+        mean: mean of each channel that images are normalised with.
+        std: standard deviation of each channel, likewise.
+        mirror: whether training images are mirrored at random.
+        recipe: name of the recipe.
+        epochs: number of epochs.
         batch_size: images of a step, over all processes.
         lr: learning rate, for this batch size.
-        size: pixels that the network sees.
-        seed: of everything random.
+        size: height and width in pixels of the images that the network sees.
+        seed: seed of every random choice.
     """
 
     model: str
@@ -70,6 +75,10 @@ class Settings:
     classes: list[str]
     channels: int
     images: int
+    fingerprint: str
+    mean: list[float]
+    std: list[float]
+    mirror: bool
     recipe: str
     epochs: int
     batch_size: int
@@ -79,35 +88,34 @@ class Settings:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Number of steps of an epoch."""
         return self.images // self.batch_size
 
     def whole_recipe(self) -> Recipe:
-        """Give the recipe with the numbers of this run."""
+        """Return the recipe with the epochs, batch size and learning rate of this run."""
         recipe = RECIPES[self.recipe]
         return replace(recipe, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
 
     def network(self) -> nn.Module:
-        """Build the network with weights that the seed gives."""
+        """Build the network with the initial weights that the seed determines."""
         torch.manual_seed(self.seed)
-        built: nn.Module = timm.create_model(self.model, **self.network_options())
-        return built
+        return timm.create_model(self.model, **self.network_options())
 
     def network_options(self) -> dict[str, Any]:
-        """Tell what the network is built with."""
+        """Return the options that the network is built with."""
         return self.options | {"num_classes": len(self.classes), "in_chans": self.channels}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run computes; it may change from one part of a run to the next.
+    """Where and how a run computes; a resumed run may use another machine.
 
     Attributes:
-        devices: GPUs, or processes on the CPU, of each machine.
-        nodes: machines.
-        precision: as Lightning spells it.
-        compile: whether `torch.compile` compiles the network.
-        channels_last: whether the network works on images with their channels together.
+        devices: GPUs of each machine, or processes if it has none.
+        nodes: number of machines.
+        precision: precision, as Lightning names it.
+        compile: whether to compile the network with `torch.compile`.
+        channels_last: whether to use the channels-last memory format.
         workers: processes that load images, for each device.
     """
 
@@ -119,27 +127,30 @@ class Machine:
     workers: int = 0
 
     def check(self, batch_size: int, tested: int) -> None:
-        """Refuse what this machine does not have, or cannot divide the images among."""
+        """Raise `RunError` if there are fewer devices, or images cannot be divided among them."""
         gpus = torch.cuda.device_count()
-        there = gpus or os.cpu_count() or 1
-        if not 1 <= self.devices <= there:
-            what = "GPUs" if gpus else "CPU cores, and no GPU"
+        available = gpus or os.cpu_count() or 1
+        if not 1 <= self.devices <= available:
+            what = "GPUs" if gpus else "CPU cores and no GPU"
             raise RunError(
-                f"--devices (={self.devices}) must be 1 to {there}: there are {there} {what}"
+                f"`devices` (={self.devices}) must be from 1 to {available}: "
+                f"this machine has {available} {what}",
+                option="devices",
             )
         processes = self.devices * self.nodes
         if batch_size % processes:
             raise RunError(
-                f"the batch of {batch_size} must be a multiple of the {processes} processes that "
-                "it is divided among: give such a --batch-size"
+                f"`batch_size` (={batch_size}) must be a multiple of the {processes} processes "
+                "that share a batch",
+                option="batch_size",
             )
         if tested < processes:
             raise RunError(
-                f"{tested} test images are too few for {processes} processes: give fewer --devices"
+                f"{tested} test images are too few for {processes} processes", option="devices"
             )
 
     def launched(self) -> "Machine":
-        """Take the devices and nodes from torchrun, if that started this process."""
+        """Use the number of devices and nodes of torchrun, if it started this process."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return self
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -147,14 +158,14 @@ class Machine:
 
 
 def scaled_rate(recipe: Recipe, batch_size: int) -> float:
-    """Scale a recipe's learning rate to a batch: of twice the size, twice the step.
+    """Scale the learning rate of a recipe in proportion to the batch size (Goyal et al. 2017).
 
     Args:
-        recipe: whose rate is for its own batch size.
+        recipe: recipe with a learning rate for its own batch size.
         batch_size: images of a step.
 
     Returns:
-        The rate (Goyal et al. 2017).
+        The learning rate for this batch size.
 
     Example:
         >>> scaled_rate(RECIPES["paper"], 512)
@@ -174,26 +185,29 @@ def prepare(
     lr: float | None = None,
     size: int | None = None,
     seed: int = 0,
+    mirror: bool = True,
 ) -> Settings:
-    """Decide what a run will learn, and check that the network can.
+    """Decide what a run will learn, and check that the network accepts its images.
 
     Args:
-        model: a network, as registered with timm.
-        data: images to train and test with.
+        model: name of a network, as registered with timm.
+        data: images for training and testing.
         recipe: "paper", "strong" or "small".
-        options: of the network.
-        epochs: left out, the recipe's.
-        batch_size: left out, the recipe's; never more than there are images.
-        lr: for this batch size; left out, the recipe's, scaled to the batch: a batch of twice the
-            size takes steps of twice the length (Goyal et al. 2017).
-        size: pixels that the network sees; left out, the data's.
-        seed: of everything random.
+        options: options of the network.
+        epochs: number of epochs; by default the recipe's.
+        batch_size: images of a step; by default the recipe's. Never more than there are images.
+        lr: learning rate for this batch size; by default the recipe's, scaled in proportion to
+            the batch size (`scaled_rate`).
+        size: height and width in pixels of what the network sees; by default the data's.
+        seed: seed of every random choice.
+        mirror: whether training images may be mirrored at random. They are only if a mirrored image
+            of `data` belongs to the same class.
 
     Returns:
         The settings of the run.
 
     Raises:
-        ValueError: if there is no such network, or it does not take these options or images.
+        RunError: if there is no such network, or it does not take these options or images.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -210,6 +224,10 @@ def prepare(
         classes=list(data.classes),
         channels=data.channels,
         images=len(data.train),
+        fingerprint=data.fingerprint,
+        mean=list(data.mean),
+        std=list(data.std),
+        mirror=mirror and data.mirror,
         recipe=recipe,
         epochs=epochs or known.epochs,
         batch_size=batch,
@@ -217,13 +235,15 @@ def prepare(
         size=size or data.size,
         seed=seed,
     )
+    shape = (2, settings.channels, settings.size, settings.size)
+    option = None
     try:
         network = registry.build(model, **settings.network_options())
-        shape = (2, settings.channels, settings.size, settings.size)
+        option = "size"
         network(torch.zeros(shape, device="meta"))
-    except Exception as error:  # timm raises all kinds
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        if "pixels" in told:
-            told += ": give --size"
-        raise RunError(f"{model} cannot be trained on {data.name}: {told}") from None
+    except Exception as error:  # timm raises many types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"{model} cannot be trained on {data.name}: {reason}", option=option
+        ) from None
     return settings

@@ -1,0 +1,101 @@
+"""Which data set a short text names, such as `mnist` or `imagefolder:photos`.
+
+Nothing here imports PyTorch, so that the command line refuses a wrong name at once.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from tbc_models.data.errors import DataError, short
+
+EMBEDDED = ("mnist", "digits")
+PUBLISHED = ("fashion-mnist", "cifar10", "cifar100")
+FOLDERS = ("imagefolder", "imagenet")
+FORMS = (*EMBEDDED, *(f"{kind}:PATH" for kind in (*PUBLISHED, *FOLDERS)))
+"""All specifications, as help texts list them."""
+
+_LAYOUT = "it should hold train/CLASS and val/CLASS, or CLASS, each with images"
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A data set, and where it is.
+
+    Attributes:
+        kind: one of `EMBEDDED`, `PUBLISHED` or `FOLDERS`.
+        path: its folder as it was typed, with ~ expanded; None for embedded images.
+    """
+
+    kind: str
+    path: Path | None
+
+    @property
+    def name(self) -> str:
+        """The specification with its path resolved: it means the same in every folder."""
+        return self.kind if self.path is None else f"{self.kind}:{self.path.resolve()}"
+
+    @property
+    def label(self) -> str:
+        """A short name: that of the folder for images of your own, else the kind."""
+        own = self.path.resolve().name if self.path and self.kind == "imagefolder" else ""
+        return own or self.kind
+
+    @property
+    def in_files(self) -> bool:
+        """Whether every image is a file, to be decoded each time it is used."""
+        return self.kind in FOLDERS
+
+
+def parse_specification(text: str) -> Specification:
+    """Find out which data set a text names, and that its folder exists.
+
+    Args:
+        text: KIND or KIND:PATH, as `open_data` describes it.
+
+    Returns:
+        The kind and the path.
+
+    Raises:
+        DataError: if there is no such kind, it needs a path or takes none, or a folder of images
+            does not exist or is empty.
+
+    Example:
+        >>> parse_specification("cifar10:~/data").label
+        'cifar10'
+    """
+    kind, colon, where = text.partition(":")
+    if kind in EMBEDDED:
+        if colon:
+            raise DataError(f"{kind} is embedded and takes no path: write {kind} alone")
+        return Specification(kind, None)
+    if kind not in PUBLISHED and kind not in FOLDERS:
+        raise DataError(f"{text!r} is not a data set: {_suggestion(text)}")
+    if not where:
+        raise DataError(f"{kind} needs the folder that holds it: write {kind}:PATH")
+    path = Path(where).expanduser()
+    if kind in FOLDERS:
+        _require_folder(path)
+    return Specification(kind, path)
+
+
+def _require_folder(path: Path) -> None:
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; {_LAYOUT}")
+        if not path.is_dir():
+            raise DataError(f"{path} is not a folder; {_LAYOUT}")
+        if not any(path.iterdir()):
+            raise DataError(f"{path} is empty; {_LAYOUT}")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {short(error)}") from None
+
+
+def _suggestion(text: str) -> str:
+    forms = dict(zip((*EMBEDDED, *PUBLISHED, *FOLDERS), FORMS, strict=True))
+    if text and Path(text).is_dir():
+        return f"did you mean imagefolder:{text}?"
+    near = get_close_matches(text.partition(":")[0].lower(), forms, n=2)
+    if near:
+        return f"did you mean {' or '.join(forms[kind] for kind in near)}?"
+    return f"choose one of {', '.join(FORMS)}"

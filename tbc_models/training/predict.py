@@ -1,0 +1,66 @@
+"""Name the classes of photographs with a trained network."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from tbc_models.data.folders import read_image
+from tbc_models.training.callbacks import Checkpoint, read_checkpoint
+from tbc_models.training.recipes import to_evaluate
+
+
+class Prediction(NamedTuple):
+    """What a network takes an image for.
+
+    Attributes:
+        file: the image.
+        classes: the most probable classes, the first one first.
+        probabilities: their probabilities; those of all classes add up to one.
+    """
+
+    file: Path
+    classes: list[str]
+    probabilities: list[float]
+
+
+def predict(
+    checkpoint: Path | Checkpoint, images: Sequence[Path], *, top: int = 5
+) -> Iterator[Prediction]:
+    """Name the most probable classes of image files.
+
+    The images are read, cropped and normalised as test images are.
+
+    Args:
+        checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
+        images: image files. They are converted to grey if the network takes one channel.
+        top: number of classes to name; never more than the network knows.
+
+    Yields:
+        A prediction for each image.
+
+    Raises:
+        RunError: if it is not a checkpoint of `train`.
+        DataError: if a file is not a readable image; it names the file.
+        OSError: if the checkpoint cannot be read.
+
+    Example:
+        >>> next(predict(Path("/no/such/file"), [Path("photo.jpg")]))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: ...
+    """
+    if isinstance(checkpoint, Path):
+        checkpoint = read_checkpoint(checkpoint)
+    settings = checkpoint.settings
+    network = checkpoint.network()
+    prepare = to_evaluate(settings.whole_recipe(), settings, settings.size)
+    for file in images:
+        image = read_image(file)
+        prepared = prepare(image.convert("L") if settings.channels == 1 else image)
+        with torch.no_grad():
+            probabilities = network(prepared[None])[0].softmax(0)
+        best = probabilities.topk(min(top, len(settings.classes)))
+        classes = [settings.classes[index] for index in best.indices.tolist()]
+        yield Prediction(file, classes, best.values.tolist())
