@@ -1,6 +1,7 @@
 """tbc bench: what it measures, learns and writes. Times themselves are no test's business."""
 
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from tbc_gpu.algorithms import ALGORITHMS
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, read_table, table_file
-from tbc_models.bench import blocks, layers, plots, reference, timing, tune
+from tbc_models.bench import blocks, calls, layers, plots, reference, timing, tune
 from tbc_models.cli import app
 from tbc_models.results import committed
 
@@ -66,7 +67,7 @@ def test_a_case_times_every_algorithm_and_baseline(
     layout: str, training: bool, kernel: int
 ) -> None:
     case = layers.Case(16, 32, kernel, 2, 6, 2, 1, layout, training=training)
-    row = layers.measure(case, seconds=0.001)
+    row = layers.time_layer(case, seconds=0.001)
     algorithms = set(layers.algorithms(case))
     assert algorithms <= set(ALGORITHMS)
     baselines = {layers.AUTHORS, layers.CHOSEN, layers.STANDARD}
@@ -157,7 +158,7 @@ def test_reference_compares_peers_that_agree(
 
 def test_learned_rules_find_a_planted_threshold() -> None:
     rows = [
-        layers.Row(
+        layers.LayerRow(
             layers.Case(8 * B, 8 * B, 3, 2, size, B),
             {"dilated": time(1.0), "conv3d": time(0.5 if B > 2 and size > 14 else 2.0)},
         )
@@ -172,7 +173,7 @@ def test_learned_rules_find_a_planted_threshold() -> None:
 
 def test_learned_rules_would_rather_not_lose_to_the_fold() -> None:
     rows = [
-        layers.Row(
+        layers.LayerRow(
             layers.Case(64, 64, 1, 1, size, 2, layout="contiguous"),
             {"fold": time(1.0), "gemm": time(1.1 if size == 7 else 0.9)},
         )
@@ -208,6 +209,88 @@ def test_tune_writes_a_table_that_can_be_used(
     assert table_file("cpu").read_bytes() == before
 
 
+@pytest.fixture
+def _one_quick_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = layers.Case(16, 16, 3, 1, 5, blocks=2, batch=1)
+    monkeypatch.setattr(tune, "cases", lambda *_: [case])
+
+
+@pytest.mark.usefixtures("_one_quick_case")
+def test_tune_leaves_the_table_in_use_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr("tbc_models.cli.bench.write_named", lambda file, *_: written.append(file))
+    output = run("tune", *TINY, "--dtype", "float32")
+    assert "of the best algorithm's time" in output
+    assert "The table was not kept: write it with --out FILE" in output
+    assert written == []
+
+
+@pytest.mark.usefixtures("_one_quick_case")
+def test_tune_installs_a_table_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "cpu.json"
+    installed.write_bytes(table_file("cpu").read_bytes())
+    monkeypatch.setattr("tbc_gpu.dispatch.table_file", lambda _: installed)
+    before = installed.read_bytes()
+    output = run("tune", *TINY, "--dtype", "float32", "--install")
+    assert "cpu.json" in output
+    assert installed.read_bytes() != before
+    assert len(read_table(installed.read_text())) == 32
+
+
+@pytest.fixture
+def _pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 90000)
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_pretended_gpu")
+def test_results_of_cuda_say_where_float32_is_tf32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [layers.Case(16, 16, 3, 1, 5, blocks=2)]
+    names = (*ALGORITHMS, layers.AUTHORS, layers.CHOSEN)
+    row = layers.LayerRow(cases[0], {name: time(1.0) for name in names})
+    monkeypatch.setattr(layers, "grid", lambda **_: cases)
+    monkeypatch.setattr(layers, "time_layer", lambda *_, **__: row)
+    file = tmp_path / "layers.json"
+    output = run("layers", "--device", "cuda", "--json", str(file))
+    said = "TF32 in convolutions, TF32 in matrix products"
+    assert f"float32 as {said}" in " ".join(output.split())
+    assert json.loads(file.read_text())["machine"]["float32"] == said
+
+
+@pytest.mark.usefixtures("_pretended_gpu")
+@pytest.mark.parametrize(
+    ("tf32", "precision", "said"),
+    [
+        (True, "highest", "TF32 in convolutions, float32 in matrix products"),
+        (False, "high", "float32 in convolutions, TF32 in matrix products"),
+        (False, "highest", "float32 in convolutions, float32 in matrix products"),
+    ],
+)
+def test_the_machine_says_what_float32_is(tf32: bool, precision: str, said: str) -> None:
+    torch.set_float32_matmul_precision(precision)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+        assert timing.machine("cuda")["float32"] == said
+    assert "float32" not in timing.machine("cpu")
+
+
+def test_calls_compares_one_call_with_a_grouped_convolution(tmp_path: Path) -> None:
+    file = tmp_path / "calls.json"
+    output = run("calls", *TINY, "--json", str(file))
+    assert "Microseconds of one call on an input of 1x16x4x4" in output
+    rows = json.loads(file.read_text())["rows"]
+    kinds = {(row["kernel_size"], row["layout"]) for row in rows}
+    assert kinds == {(k, layout) for k in (3, 1) for layout in layers.LAYOUTS}
+    for row in rows:
+        tied, grouped = (row["microseconds"][name][0] for name in (calls.TIED, calls.GROUPED))
+        assert row["ratio"] == pytest.approx(tied / grouped, abs=0.001)
+
+
 def test_committed_tables_say_where_they_come_from() -> None:
     cpu = json.loads(table_file("cpu").read_text())
     assert all(entry["measured"] for entry in cpu["classes"])
@@ -229,6 +312,7 @@ def test_committed_tables_say_where_they_come_from() -> None:
         (["blocks", "--kernel-size", "2"], "2 is not odd"),
         (["networks", "resnet5"], "did you mean resnet50"),
         (["tune", "--out", "/nowhere/table.json"], "/nowhere/table.json cannot be written"),
+        (["calls", "--json", "/nowhere/file.json"], "/nowhere/file.json cannot be written"),
         (["layers", "--device", "tpu"], "'tpu' is not one of"),
     ],
 )

@@ -48,11 +48,11 @@ class Series:
         return self.times[blocks].median / self.times[1].median
 
     def record(self) -> dict[str, Any]:
-        """Say it in the words of a JSON file, times as [median, low, high] in milliseconds."""
+        """Return the series for a JSON file, each time as [median, low, high] in milliseconds."""
         return asdict(self) | {"times": {str(B): list(t) for B, t in self.times.items()}}
 
 
-def measure(
+def time_blocks(
     *,
     kernel_size: int = 3,
     layout: str = "channels_last",
@@ -77,7 +77,7 @@ def measure(
         The series of TBC, then that of GC.
 
     Example:
-        >>> tbc, gc = measure(kernel_size=1, blocks=(1, 2), seconds=0.01)
+        >>> tbc, gc = time_blocks(kernel_size=1, blocks=(1, 2), seconds=0.01)
         >>> tbc.operator, gc.operator, sorted(gc.times)
         ('TBC', 'GC', [1, 2])
     """

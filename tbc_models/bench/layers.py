@@ -63,7 +63,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """What was measured of one case.
 
     Attributes:
@@ -83,7 +83,7 @@ class Row:
         return min(t.median for name, t in self.times.items() if name in ALGORITHMS)
 
     def record(self) -> dict[str, Any]:
-        """Say it in the words of a JSON file, times as [median, low, high] in milliseconds."""
+        """Return the row for a JSON file, each time as [median, low, high] in milliseconds."""
         return {"case": asdict(self.case), "ms": {n: list(t) for n, t in self.times.items()}}
 
 
@@ -136,9 +136,9 @@ def algorithms(case: Case) -> list[str]:
     return names + (["gemm"] if case.kernel_size == 1 else [])
 
 
-def measure(
+def time_layer(
     case: Case, seconds: float = 0.15, *, baselines: bool = True, device: str = "cpu"
-) -> Row:
+) -> LayerRow:
     """Time every algorithm of a case, and what it is compared with.
 
     Args:
@@ -151,7 +151,7 @@ def measure(
         The times.
 
     Example:
-        >>> row = measure(Case(8, 8, 3, 1, 8, blocks=2, batch=1), seconds=0.001)
+        >>> row = time_layer(Case(8, 8, 3, 1, 8, blocks=2, batch=1), seconds=0.001)
         >>> sorted(row.times)[:3]
         ['SC', 'authors', 'authors, copied back']
     """
@@ -200,7 +200,7 @@ def measure(
             lambda x, w: F.conv2d(x, w, None, case.stride, padding), w=dense
         )
     with torch.set_grad_enabled(case.training):
-        return Row(case, interleaved(candidates, seconds, device))
+        return LayerRow(case, interleaved(candidates, seconds, device))
 
 
 class Alike(NamedTuple):
@@ -214,7 +214,7 @@ class Alike(NamedTuple):
     batch: int
 
 
-def classes(rows: Sequence[Row]) -> dict[Alike, list[Row]]:
+def classes(rows: Sequence[LayerRow]) -> dict[Alike, list[LayerRow]]:
     """Group rows that are alike but for their sizes.
 
     Args:
@@ -224,17 +224,17 @@ def classes(rows: Sequence[Row]) -> dict[Alike, list[Row]]:
         Rows by what they have in common.
 
     Example:
-        >>> list(classes([Row(Case(8, 8, 3, 2, 8, 2), {})]))[0][:4]
+        >>> list(classes([LayerRow(Case(8, 8, 3, 2, 8, 2), {})]))[0][:4]
         ('channels_last', 3, 2, False)
     """
-    grouped: dict[Alike, list[Row]] = {}
+    grouped: dict[Alike, list[LayerRow]] = {}
     for row in rows:
         alike = Alike(*(getattr(row.case, name) for name in Alike._fields))
         grouped.setdefault(alike, []).append(row)
     return grouped
 
 
-def mean_ratio(rows: Sequence[Row], name: str, baseline: str = AUTHORS) -> float | None:
+def mean_ratio(rows: Sequence[LayerRow], name: str, baseline: str = AUTHORS) -> float | None:
     """Average a candidate's ratios to a baseline.
 
     Args:
@@ -247,14 +247,14 @@ def mean_ratio(rows: Sequence[Row], name: str, baseline: str = AUTHORS) -> float
 
     Example:
         >>> times = {"fold": Time(3.0, 3, 3), "authors": Time(2.0, 2, 2)}
-        >>> mean_ratio([Row(Case(8, 8, 3, 1, 8, 2), times)], "fold")
+        >>> mean_ratio([LayerRow(Case(8, 8, 3, 1, 8, 2), times)], "fold")
         1.5
     """
     ratios = [r.ratio(name, baseline) for r in rows if {name, baseline} <= r.times.keys()]
     return geometric_mean(ratios) if ratios else None
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
+def verdicts(rows: Sequence[LayerRow]) -> list[str]:
     """Say in words how `tied_block_conv2d` does over all cases.
 
     Args:
@@ -265,10 +265,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 
     Example:
         >>> times = {n: Time(3.0, 3, 3) for n in ("dilated", CHOSEN, AUTHORS, BACK)}
-        >>> print(verdicts([Row(Case(8, 8, 3, 1, 8, 2), times)])[0])
+        >>> print(verdicts([LayerRow(Case(8, 8, 3, 1, 8, 2), times)])[0])
         float32, N = 8, channels_last, forward, 1 cases: 1.00 of ...
     """
-    by_kind: dict[Alike, list[Row]] = {}
+    by_kind: dict[Alike, list[LayerRow]] = {}
     for alike, same in classes(rows).items():
         by_kind.setdefault(alike._replace(kernel_size=0, stride=0), []).extend(same)
     told = []

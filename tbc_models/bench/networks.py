@@ -8,7 +8,6 @@ import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor, nn
-from torch.distributed._tools.mem_tracker import MemTracker
 from torch.profiler import ProfilerActivity, profile
 
 from tbc_models.bench.layers import DTYPES
@@ -70,12 +69,12 @@ class Speed:
         return self.batch * 1e3 / self.time.median
 
     def record(self) -> dict[str, Any]:
-        """Say it in the words of a JSON file, the time as [median, low, high] in milliseconds."""
+        """Return the speed for a JSON file, the time as [median, low, high] in milliseconds."""
         rate = {"images_per_second": round(self.images_per_second, 1)}
         return asdict(self) | {"time": list(self.time)} | rate
 
 
-def measure(
+def time_networks(
     names: tuple[str, ...] = NETWORKS,
     *,
     training: bool,
@@ -102,8 +101,8 @@ def measure(
         The speed of each.
 
     Example:
-        >>> tied = measure(("tied_resnet14_s",), training=False, batch=1, size=32, seconds=0.01)
-        >>> [speed.ratio for speed in tied]
+        >>> of = {"training": False, "batch": 1, "size": 32, "seconds": 0.01}
+        >>> [speed.ratio for speed in time_networks(("tied_resnet14_s",), **of)]
         [1.0]
     """
     torch.compiler.reset()  # ResNets share their code, of which only some variants are compiled
@@ -175,6 +174,10 @@ def _peak(
         return round((torch.cuda.max_memory_allocated() - others) / 1e6, 1)
     if compiled:
         return None
+    # PyTorch has no public way to find the peak memory of a CPU: torch.cuda counts its own devices,
+    # and torch.profiler lists allocations without those made before. This tracker needs neither.
+    from torch.distributed._tools.mem_tracker import MemTracker
+
     network.zero_grad()
     tracker = MemTracker()
     tracker.track_external(network, images)

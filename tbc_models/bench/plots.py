@@ -7,7 +7,16 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
-from tbc_models.bench.layers import BACK, CHOSEN, STANDARD, Alike, Case, Row, classes, mean_ratio
+from tbc_models.bench.layers import (
+    BACK,
+    CHOSEN,
+    STANDARD,
+    Alike,
+    Case,
+    LayerRow,
+    classes,
+    mean_ratio,
+)
 from tbc_models.bench.timing import Time
 from tbc_models.draw import COLOURS
 
@@ -16,7 +25,7 @@ YELLOW, GREY = "#F0E442", "#999999"
 WORDS = {"channels_last": "channels-last (NHWC)", "contiguous": "contiguous (NCHW)"}
 
 
-def layer_rows(report: dict[str, Any]) -> list[Row]:
+def layer_rows(report: dict[str, Any]) -> list[LayerRow]:
     """Read the rows of a file that `tbc bench layers` wrote.
 
     Args:
@@ -26,12 +35,12 @@ def layer_rows(report: dict[str, Any]) -> list[Row]:
         What was measured.
 
     Example:
-        >>> row = Row(Case(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
+        >>> row = LayerRow(Case(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
         >>> layer_rows({"rows": [row.record()]}) == [row]
         True
     """
     return [
-        Row(Case(**row["case"]), {name: Time(*time) for name, time in row["ms"].items()})
+        LayerRow(Case(**row["case"]), {name: Time(*time) for name, time in row["ms"].items()})
         for row in report["rows"]
     ]
 
@@ -48,7 +57,7 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
 
     Example:
         >>> times = {name: Time(1, 1, 1) for name in (CHOSEN, "authors")}
-        >>> row = Row(Case(8, 8, 3, 1, 8, blocks=2), times)
+        >>> row = LayerRow(Case(8, 8, 3, 1, 8, blocks=2), times)
         >>> [axes.get_title() for axes in layers({"rows": [row.record()]})]
         ['channels-last (NHWC)', 'contiguous (NCHW)']
     """
@@ -108,7 +117,7 @@ def blocks(report: dict[str, Any]) -> list[Axes]:
     """
     layouts = [w for w in WORDS if any(row["layout"] == w for row in report["rows"])]
     _, panels = plt.subplots(
-        *(1, len(layouts)), figsize=(10, 3.8), sharey=True, squeeze=False, layout="constrained"
+        1, len(layouts), figsize=(10, 3.8), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, layout in zip(panels[0], layouts, strict=True):
         for row in report["rows"]:
@@ -120,7 +129,9 @@ def blocks(report: dict[str, Any]) -> list[Axes]:
             tied = row["operator"] == "TBC"
             label = f"{row['operator']}, {row['dtype']}, N = {row['batch']}"
             (line,) = axes.plot(
-                *(counts, ratios, "o-" if tied else "s--"),
+                counts,
+                ratios,
+                "o-" if tied else "s--",
                 color=BLUE if tied else RED,
                 alpha=1 if row["dtype"] == "float32" else 0.5,
                 label=label,
@@ -191,7 +202,7 @@ def parts(report: dict[str, Any]) -> list[Axes]:
     modes = list(dict.fromkeys(row["mode"] for row in rows))
     names = len({row["network"] for row in rows})
     figure, panels = plt.subplots(
-        *(1, len(modes)), figsize=(10, 1.2 + 0.45 * names), squeeze=False, layout="constrained"
+        1, len(modes), figsize=(10, 1.2 + 0.45 * names), squeeze=False, layout="constrained"
     )
     colours = (BLUE, ORANGE, GREEN, RED, PINK, GREY)
     for axes, mode in zip(panels[0], modes, strict=True):

@@ -31,7 +31,7 @@ REFERENCE, TORCH, EINSUM, SCIPY = "tbc_ref", "torch", "NumPy einsum", "scipy cor
 
 
 @dataclass(frozen=True)
-class Row:
+class ReferenceRow:
     """What was measured of one case.
 
     Attributes:
@@ -53,13 +53,13 @@ class Row:
         return self.times[name].median / self.times[TORCH].median
 
     def record(self) -> dict[str, Any]:
-        """Say it in the words of a JSON file, times as [median, low, high] in milliseconds."""
+        """Return the row for a JSON file, each time as [median, low, high] in milliseconds."""
         return asdict(self) | {"times": {name: list(time) for name, time in self.times.items()}}
 
 
-def measure(
+def time_reference(
     shape: Shape, blocks: int, *, peers: bool = False, seconds: float = 1.0
-) -> Iterator[Row]:
+) -> Iterator[ReferenceRow]:
     """Time one TBC with as many output channels as input channels, on one thread.
 
     Args:
@@ -72,7 +72,7 @@ def measure(
         What was measured forward, then both ways.
 
     Example:
-        >>> [row.computed for row in measure((1, 4, 6, 6), 2, peers=True, seconds=0.01)]
+        >>> [row.computed for row in time_reference((1, 4, 6, 6), 2, peers=True, seconds=0.01)]
         ['forward', 'both ways']
     """
     n, channels, height, width = shape
@@ -121,7 +121,7 @@ def measure(
             for computed, functions in ways.items():
                 times = interleaved(functions, seconds)
                 extra = round(_extra_memory(functions[REFERENCE]) / 1e6, 1)
-                yield Row(shape, blocks, computed, times, extra)
+                yield ReferenceRow(shape, blocks, computed, times, extra)
     finally:
         torch.set_num_threads(threads)
 

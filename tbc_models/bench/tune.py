@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, table_file
-from tbc_models.bench.layers import Case, Row, algorithms, grid
+from tbc_models.bench.layers import Case, LayerRow, algorithms, grid
 
 # What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
 # in how many cases; and how many rules a class may have.
@@ -71,7 +71,7 @@ def cases(dtype: str, batch: int) -> list[Case]:
     return grid(batches=(batch,), dtypes=(dtype,)) + splits
 
 
-def learn(rows: Iterable[Row]) -> Table:
+def learn(rows: Iterable[LayerRow]) -> Table:
     """Grow the rules of every class that was measured.
 
     Args:
@@ -84,7 +84,7 @@ def learn(rows: Iterable[Row]) -> Table:
         >>> from tbc_models.bench.timing import Time
         >>> def row(size, dilated, grouped):
         ...     times = {"dilated": Time(dilated, 0, 0), "grouped": Time(grouped, 0, 0)}
-        ...     return Row(Case(64, 64, 1, 1, size, blocks=2), times)
+        ...     return LayerRow(Case(64, 64, 1, 1, size, blocks=2), times)
         >>> rows = [row(size, 1, 9) for size in (7, 8, 9)]
         >>> rows += [row(size, 9, 1) for size in (50, 51, 52)]
         >>> [(rule.conditions, rule.algorithm) for rules in learn(rows).values() for rule in rules]
@@ -117,7 +117,7 @@ def complete(table: Table, device: str) -> Table:
     return in_use | table
 
 
-def regrets(rows: Iterable[Row], table: Table) -> list[float]:
+def regrets(rows: Iterable[LayerRow], table: Table) -> list[float]:
     """Tell how far from the best algorithm a table is, for every case.
 
     Args:
@@ -129,7 +129,8 @@ def regrets(rows: Iterable[Row], table: Table) -> list[float]:
 
     Example:
         >>> from tbc_models.bench.timing import Time
-        >>> row = Row(Case(8, 8, 1, 1, 8, 2), {"fold": Time(3, 3, 3), "dilated": Time(2, 2, 2)})
+        >>> times = {"fold": Time(3, 3, 3), "dilated": Time(2, 2, 2)}
+        >>> row = LayerRow(Case(8, 8, 1, 1, 8, 2), times)
         >>> regrets([row], {kind_of(row.case): (Rule((), "fold"),)})
         [1.5]
     """

@@ -7,26 +7,19 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from statistics import geometric_mean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from tbc_models.cli import bench_tables
 from tbc_models.cli.terminal import (
     command,
-    plain_table,
     progress_bar,
     require_writable,
     write_named,
     write_report,
 )
-
-if TYPE_CHECKING:
-    from tbc_models.bench.blocks import Series
-    from tbc_models.bench.layers import Row as LayerRow
-    from tbc_models.bench.networks import Speed
-    from tbc_models.bench.reference import Row as ReferenceRow
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
@@ -34,41 +27,49 @@ T = TypeVar("T")
 
 
 class DType(StrEnum):
-    """What is computed in."""
+    """Data types that can be timed."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
 
 
 class Layout(StrEnum):
-    """How images are stored."""
+    """Memory layouts of images."""
 
     channels_last = "channels_last"
     contiguous = "contiguous"
 
 
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to measure.")]
-Batch = Annotated[list[int] | None, typer.Option("--batch-size", min=1, help="Repeat for several.")]
-DTypes = Annotated[list[DType] | None, typer.Option("--dtype", help="Repeat for several.")]
+Batch = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", min=1, help="Images per batch. Repeat for several."),
+]
+DTypes = Annotated[
+    list[DType] | None,
+    typer.Option("--dtype", help="Data type. Repeat for several.  [default: float32; tune: both]"),
+]
 Layouts = Annotated[
-    list[Layout] | None, typer.Option("--layout", help="Repeat for several.  [default: both]")
+    list[Layout] | None,
+    typer.Option("--layout", help="Memory layout. Repeat for several.  [default: both]"),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Of PyTorch on the CPU.  [default: one a core]")
+    int | None,
+    typer.Option(min=1, help="CPU threads.  [default: one per core]"),
 ]
-Seconds = Annotated[float, typer.Option(min=0.001, help="About how long to run each candidate.")]
+Seconds = Annotated[float, typer.Option(min=0.001, help="About how long to time each candidate.")]
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this file.")
 ]
 
 
 @app.callback()
 def about() -> None:
-    """Measure, and compare only what was measured in the same minute.
+    """Measure speed: candidates take turns in one run, and their medians are compared.
 
-    Candidates take turns, and medians and their ratios are shown. On a CPU the command starts
-    itself again with an allocator that keeps freed memory, and says so. The site's figures are
-    drawn from the files that --json writes into docs/_results.
+    Do not compare times of different runs. On a CPU the command restarts itself with an allocator
+    that keeps freed memory, whose settings it prints. On CUDA, float32 convolutions and matrix
+    products use TF32; this is printed and recorded, too.
     """
 
 
@@ -81,19 +82,24 @@ def layers(
     device: Device = "cpu",
     batch_sizes: Batch = None,
     block_counts: Annotated[
-        list[int] | None, typer.Option("--blocks", min=2, help="Repeat.  [default: 2, 4, 8]")
+        list[int] | None,
+        typer.Option(
+            "--blocks", min=2, help="Number of blocks. Repeat for several.  [default: 2, 4, 8]"
+        ),
     ] = None,
     dtypes: DTypes = None,
     layouts: Layouts = None,
     threads: Threads = None,
     seconds: Seconds = 0.15,
-    every: Annotated[bool, typer.Option("--all", help="Show every case, not only means.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every case as well as the means.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """Time every algorithm against the authors' fold and SC on ResNet-50's convolutions.
 
-    Forward, and forward with backward; shown are geometric means of time over that of the
-    authors' fold of a contiguous input. About six minutes on two cores.
+    Times the forward pass alone, and forward with backward. Prints geometric means of each time
+    divided by that of the authors' fold of a contiguous input. About six minutes on two cores.
     """
     from tbc_models.bench import layers as by_layer
 
@@ -104,11 +110,11 @@ def layers(
         dtypes=_words(dtypes, [DType.float32]),
         layouts=_words(layouts, list(Layout)),
     )
-    rows = (by_layer.measure(case, seconds, device=device) for case in cases)
+    rows = (by_layer.time_layer(case, seconds, device=device) for case in cases)
     measured = _tracked(rows, len(cases))
     if every:
-        console.print(_every_layer(measured))
-    console.print(_layers(measured))
+        console.print(bench_tables.every_layer(measured))
+    console.print(bench_tables.layers(measured))
     for line in by_layer.verdicts(measured):
         console.print(line, highlight=False, soft_wrap=True)
     _finish(json_file, device, [row.record() for row in measured])
@@ -120,7 +126,9 @@ def layers(
 )
 def blocks(
     device: Device = "cpu",
-    kernel_size: Annotated[int, typer.Option(min=1, help="An odd number.")] = 3,
+    kernel_size: Annotated[
+        int, typer.Option(min=1, help="Height and width of the kernel, an odd number.")
+    ] = 3,
     batch_sizes: Batch = None,
     dtypes: DTypes = None,
     layouts: Layouts = None,
@@ -147,13 +155,13 @@ def blocks(
         (
             series
             for setting in settings
-            for series in by_blocks.measure(
+            for series in by_blocks.time_blocks(
                 kernel_size=kernel_size, seconds=seconds, device=device, **setting
             )
         ),
         2 * len(settings),
     )
-    console.print(_blocks(measured))
+    console.print(bench_tables.blocks(measured))
     _finish(json_file, device, [series.record() for series in measured])
 
 
@@ -165,23 +173,29 @@ def blocks(
 def networks(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Ratios are to the first.  [default: resnet50 and its tied ones]"),
+        typer.Argument(
+            help="Registered networks; ratios are to the first.  "
+            "[default: resnet50, tied_resnet50_s and tied_resnet50]"
+        ),
     ] = None,
     device: Device = "cpu",
     mode: Annotated[
         Literal["both", "inference", "training"], typer.Option(help="What to time.")
     ] = "both",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Time them compiled as well; that takes minutes.")
+        bool,
+        typer.Option("--compile", help="Also time the networks compiled, which takes minutes."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    size: Annotated[int, typer.Option(min=32, help="Of an image in pixels.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
+    size: Annotated[
+        int, typer.Option(min=32, help="Height and width of the images in pixels.")
+    ] = 224,
     dtypes: DTypes = None,
     threads: Threads = None,
     seconds: Seconds = 3.0,
     json_file: Json = None,
 ) -> None:
-    """Time tied networks against timm's: images a second, and peak memory, channels-last."""
+    """Time tied networks against timm's: images per second and peak memory, channels-last."""
     from tbc_models.bench import networks as by_network
     from tbc_models.networks.registry import check_name
 
@@ -201,11 +215,11 @@ def networks(
     ]
     of: Any = {"batch": batch_size, "size": size, "seconds": seconds, "device": device}
     measured = _tracked(
-        (s for setting in settings for s in by_network.measure(chosen, **setting, **of)),
+        (s for setting in settings for s in by_network.time_networks(chosen, **setting, **of)),
         len(settings) * len(chosen),
     )
-    console.print(_networks(measured))
-    console.print(_parts([speed for speed in measured if speed.parts]))
+    console.print(bench_tables.networks(measured))
+    console.print(bench_tables.parts([speed for speed in measured if speed.parts]))
     _finish(json_file, device, [speed.record() for speed in measured])
 
 
@@ -220,18 +234,32 @@ def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
         (
             row
             for shape, B, peers in cases
-            for row in by_reference.measure(shape, B, peers=peers, seconds=seconds)
+            for row in by_reference.time_reference(shape, B, peers=peers, seconds=seconds)
         ),
         2 * len(cases),
     )
-    console.print(_reference(measured))
+    console.print(bench_tables.reference(measured))
     rows = [row.record() for row in measured]
     _finish(json_file, "cpu", rows, blas=by_reference.blas())
 
 
+@app.command(epilog="Examples:\n\n- `tbc bench calls`\n\n- `tbc bench calls --json calls.json`")
+def calls(device: Device = "cpu", seconds: Seconds = 1.0, json_file: Json = None) -> None:
+    """Time one call of a tied and of a grouped layer on a tiny input. About ten seconds.
+
+    The input is so small that the cost of calling the layer dominates. Runs on one thread.
+    """
+    from tbc_models.bench.calls import time_calls
+
+    _start(device, 1, json_file)
+    measured = _tracked(time_calls(seconds, device), 4)
+    console.print(bench_tables.calls(measured))
+    _finish(json_file, device, [row.record() for row in measured])
+
+
 @app.command(
-    epilog="Examples:\n\n- `tbc bench tune --device cuda`\n\n"
-    "- `tbc bench tune --out my-table.json --json times.json`"
+    epilog="Examples:\n\n- `tbc bench tune --out my-table.json --json times.json`\n\n"
+    "- `tbc bench tune --device cuda --install`"
 )
 def tune(
     device: Device = "cpu",
@@ -240,22 +268,29 @@ def tune(
     threads: Threads = None,
     seconds: Seconds = 0.1,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="[default: the table that is in use]")
+        Path | None, typer.Option(metavar="FILE", help="Write the table to this file.")
     ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Replace the table of the installed package, tbc_gpu/tables."
+        ),
+    ] = False,
     json_file: Json = None,
 ) -> None:
-    """Measure every algorithm on this machine, and write the table that chooses among them.
+    """Measure every algorithm on this machine, and learn the table that chooses among them.
 
-    The table is part of the package (tbc_gpu/tables): a clone, or an installed copy, will use the
-    new one from the next start on. About eight minutes on two cores.
+    Prints how near the table's choices are to the fastest algorithms. The package keeps its own
+    table unless --install is given. About eight minutes on two cores.
     """
     from tbc_gpu.dispatch import table_file
     from tbc_models.bench import layers as by_layer
     from tbc_models.bench import tune as tuning
     from tbc_models.bench.timing import machine
 
-    table = out or table_file(device)
-    require_writable(table, "--out")
+    targets = {"--out": out, "--install": table_file(device) if install else None}
+    for option, file in targets.items():
+        require_writable(file, option)
     _start(device, threads, json_file)
     usual = [1, 8] if device == "cpu" else [32, 256]
     cases = [
@@ -264,117 +299,31 @@ def tune(
         for batch in batch_sizes or usual
         for case in tuning.cases(dtype, batch)
     ]
-    rows = (by_layer.measure(case, seconds, baselines=False, device=device) for case in cases)
+    rows = (by_layer.time_layer(case, seconds, baselines=False, device=device) for case in cases)
     measured = _tracked(rows, len(cases))
     rules = tuning.learn(measured)
     described = {"command": command(), "machine": machine(device)}
     text = tuning.as_json(tuning.complete(rules, device), described, set(rules))
-    write_named(table, text, "--out")
     found = tuning.regrets(measured, rules)
     near = sum(regret <= 1.15 for regret in found) / len(found)
     console.print(
         f"{len(cases)} cases, {sum(map(len, rules.values()))} rules: on average "
         f"{geometric_mean(found):.3f} of the best algorithm's time, within 15 % of it in "
-        f"{near:.0%}, at worst {max(found):.2f}.\nWrote {table}",
+        f"{near:.0%}, at worst {max(found):.2f}.",
         highlight=False,
         soft_wrap=True,
     )
+    for option, file in targets.items():
+        if file is not None:
+            write_named(file, text, option)
+            console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
+    if not any(targets.values()):
+        console.print("The table was not kept: write it with --out FILE, use it with --install.")
     _finish(json_file, device, [row.record() for row in measured])
 
 
-def _layers(rows: "Sequence[LayerRow]") -> Table:
-    from tbc_models.bench import layers as by_layer
-
-    candidates = {"chosen": by_layer.CHOSEN, "fold": "fold", "foldCL": "fold_channels_last"}
-    candidates |= {name: name for name in ("dilated", "conv3d", "gemm", "grouped", "SC")}
-    shown = plain_table("layer", "", *candidates, left=2)
-    shown.title = "Time ÷ the authors' fold of a contiguous input, geometric means"
-    several = len({(row.case.dtype, row.case.batch) for row in rows}) > 1
-    for alike, same in by_layer.classes(rows).items():
-        layout, kernel, stride, training, dtype, batch = alike
-        means = (by_layer.mean_ratio(same, name) for name in candidates.values())
-        shown.add_row(
-            f"{'NHWC' if layout == 'channels_last' else 'NCHW'} {kernel}x{kernel} s{stride}",
-            f"{'both' if training else 'forward'}{f' {dtype} N={batch}' if several else ''}",
-            *("" if mean is None else f"{mean:.2f}" for mean in means),
-        )
-    return shown
-
-
-def _every_layer(rows: "Sequence[LayerRow]") -> Table:
-    from tbc_models.bench import layers as by_layer
-
-    shown = plain_table("layer", "B", "N", "dtype", "computed", "authors", "chosen", "best", left=1)
-    for row in rows:
-        c = row.case
-        shown.add_row(
-            f"{c.in_channels}→{c.out_channels} {c.kernel_size}x{c.kernel_size} s{c.stride} "
-            f"{c.size}² {'NHWC' if c.layout == 'channels_last' else 'NCHW'}",
-            *(str(c.blocks), str(c.batch), c.dtype, "both ways" if c.training else "forward"),
-            f"{row.times[by_layer.AUTHORS].median:.2f} ms",
-            f"{row.ratio(by_layer.CHOSEN):.2f}",
-            f"{row.best() / row.times[by_layer.AUTHORS].median:.2f}",
-        )
-    return shown
-
-
-def _blocks(measured: "Sequence[Series]") -> Table:
-    from tbc_models.bench import blocks as by_blocks
-
-    shown = plain_table("", "layout", "dtype", "N", *(f"B = {B}" for B in by_blocks.BLOCKS), left=3)
-    shown.title = "Milliseconds at fixed MACs, and their ratio to those at B = 1"
-    for series in measured:
-        cells = (f"{t.median:.1f}\n{series.ratio(B):.2f}" for B, t in series.times.items())
-        head = (series.operator, series.layout, series.dtype, str(series.batch))
-        shown.add_row(*head, *cells)
-    return shown
-
-
-def _networks(measured: "Sequence[Speed]") -> Table:
-    shown = plain_table("network", "mode", "images/s", "ms a batch", "ratio", "peak MB", left=2)
-    for speed in measured:
-        low, high = f"{speed.time.low:.0f}", f"{speed.time.high:.0f}"
-        mode = f"{speed.mode}{', compiled' if speed.compiled else ''}"
-        if speed.dtype != "float32":
-            mode += f", {speed.dtype}"
-        shown.add_row(
-            *(speed.network, mode, f"{speed.images_per_second:.1f}"),
-            f"{speed.time.median:.0f} ({low} to {high})",
-            f"{speed.ratio:.2f}",
-            "" if speed.peak_mb is None else f"{speed.peak_mb:.0f}",
-        )
-    return shown
-
-
-def _parts(measured: "Sequence[Speed]") -> Table:
-    from tbc_models.bench import networks as by_network
-
-    kinds = [*by_network.KINDS, by_network.OTHER]
-    shown = plain_table("network", "mode", *kinds, left=2)
-    shown.title = "Where the milliseconds of a batch go, as a profiler sees them"
-    for speed in measured:
-        spent = (f"{speed.parts[kind]:.0f}" for kind in kinds)
-        shown.add_row(speed.network, speed.mode.removesuffix(" step"), *spent)
-    return shown
-
-
-def _reference(measured: "Sequence[ReferenceRow]") -> Table:
-    from tbc_models.bench import reference as by_reference
-
-    shown = plain_table("input", "B", "computed", "by", "ms", "ratio", "extra MB")
-    shown.title = "Against PyTorch, one thread, float32, 3x3"
-    for row in measured:
-        for name, time in row.times.items():
-            extra = f"{row.extra_mb}" if name == by_reference.REFERENCE else ""
-            shown.add_row(
-                *("x".join(map(str, row.input)), str(row.blocks), row.computed, name),
-                *(f"{time.median:.2f}", f"{row.ratio(name):.2f}", extra),
-            )
-    return shown
-
-
 def _start(device: str, threads: int | None, json_file: Path | None) -> None:
-    """Refuse what cannot be done, and prepare the process."""
+    """Refuse what cannot be measured, prepare the process, and print the machine."""
     import torch
 
     from tbc_models.bench.timing import machine
@@ -384,13 +333,15 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
     require_writable(json_file, "--json")
     if device == "cpu":
         _keep_freed_memory()
-    if device == "cuda":  # or float32 would mean one thing in convolutions, another in products
+    if device == "cuda":  # cuDNN convolves float32 in TF32 by default: multiply matrices so, too
         torch.set_float32_matmul_precision("high")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     if threads:
         torch.set_num_threads(threads)
     about = machine(device)
     about["threads"] = f"{about['threads']} threads"
+    if "float32" in about:
+        about["float32"] = f"float32 as {about['float32']}"
     console.print(", ".join(str(value) for value in about.values()), highlight=False)
 
 
