@@ -1,7 +1,8 @@
-"""Networks of timm as files: tied weights that can be loaded again, and ONNX for other runtimes."""
+"""Save networks as files: weights that can be loaded again, and ONNX for other runtimes."""
 
 import json
 import warnings
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +18,30 @@ from tbc_models.files import replacing
 from tbc_models.networks.registry import check_name, create
 
 TOLERANCE = 1e-4
-"""How far onnxruntime may be from PyTorch, relative to the largest output. Both compute in float32,
-in other orders of summing, through a hundred layers."""
+"""Largest difference between onnxruntime and PyTorch that is accepted, relative to the largest
+output. Both compute in float32 but sum in different orders, through up to a hundred layers."""
+
+WEIGHTS = "weights.safetensors"
+"""The file into which a finished training run saves the weights, beside its checkpoints."""
+
+
+class MismatchError(ArithmeticError):
+    """The outputs of an exported network differ from those of the original.
+
+    Args:
+        difference: largest difference, relative to the largest output.
+
+    Example:
+        >>> print(MismatchError(0.02))
+        onnxruntime differs from PyTorch by 2.0e-02 of the largest output, more than 0.0001
+    """
+
+    def __init__(self, difference: float) -> None:
+        super().__init__(
+            f"onnxruntime differs from PyTorch by {difference:.1e} of the largest output, "
+            f"more than {TOLERANCE}"
+        )
+        self.difference = difference
 
 
 def save(
@@ -34,13 +57,13 @@ def save(
     """Save the weights of a network, with what is needed to build it again.
 
     Args:
-        file: of safetensors; one that exists is replaced when the new one is whole.
-        model: what timm built, or what `tbc_gpu.tie` gave.
-        name: of the network, before it was tied.
-        options: that it was built with; plain numbers and texts.
-        blocks: that it was tied with; left out, it was not tied.
-        where: the pattern that it was tied with.
-        weights: what it was tied with, "nearest" or "random".
+        file: safetensors file to write; an existing one is replaced once the new one is complete.
+        model: network that timm built or `tbc_gpu.tie` returned.
+        name: name of the network before it was tied.
+        options: options it was built with, numbers and strings.
+        blocks: number of blocks it was tied with; None if it was not tied.
+        where: pattern of the layers that were tied.
+        weights: how the tied weights were chosen, "nearest" or "random".
 
     Raises:
         OSError: if the file cannot be written.
@@ -70,13 +93,14 @@ def load(name: str, file: Path) -> nn.Module:
 
     Args:
         name: as registered with timm, ours or timm's.
-        file: of safetensors: what `save` wrote, or a state dict of the network as it is.
+        file: safetensors file that `save` wrote, or with a state dict of the untied network.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        ValueError: if the name is not registered, or the file is not of that network.
+        ValueError: if the name is not registered, or the file does not hold weights of that
+            network.
         OSError: if the file cannot be read.
 
     Example:
@@ -86,11 +110,16 @@ def load(name: str, file: Path) -> nn.Module:
         FileNotFoundError: ...
     """
     check_name(name)
+    if zipfile.is_zipfile(file):  # as torch.save and Lightning write
+        advice = f"{WEIGHTS} is written beside it when its run has finished"
+        if file.with_name(WEIGHTS).exists():
+            advice = f"use {WEIGHTS} beside it"
+        raise ValueError(f"{file} is a PyTorch checkpoint, not a safetensors file: {advice}")
     try:
         with safe_open(file, framework="pt") as opened:
             how = opened.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{file} is no file of safetensors: {error}") from None
+        raise ValueError(f"{file} is not a safetensors file: {error}") from None
     if (of := how.get("network", name)) != name:
         raise ValueError(f"{file} has the weights of {of}, not of {name}")
     network = create(name, **json.loads(how.get("options", "{}")))
@@ -107,21 +136,22 @@ def load(name: str, file: Path) -> nn.Module:
 
 
 def to_onnx(network: nn.Module, file: Path, size: int) -> float:
-    """Write a network as ONNX with a free batch size, and run it in onnxruntime.
+    """Write a network as ONNX with a free batch size, once onnxruntime agrees with PyTorch.
 
     Tied layers are written as group convolutions and block-diagonal linear layers
-    (`tbc_gpu.untie`), which every runtime knows.
+    (`tbc_gpu.untie`), which every runtime supports.
 
     Args:
-        network: of timm.
-        file: to write; one that exists is replaced when the new one is whole.
+        network: network to export.
+        file: file to write; an existing one is replaced only if the comparison passes.
         size: height and width of the images in pixels.
 
     Returns:
-        The largest difference between onnxruntime and PyTorch on random images, in another batch
-        size than was exported, relative to the largest output.
+        The largest difference between onnxruntime and PyTorch on random images, relative to the
+        largest output. The batch size is not the one that was exported.
 
     Raises:
+        MismatchError: if the difference exceeds `TOLERANCE`; the file is then not written.
         ImportError: if onnx, onnxscript or onnxruntime is not installed.
         OSError: if the file cannot be written.
 
@@ -137,12 +167,12 @@ def to_onnx(network: nn.Module, file: Path, size: int) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"{error.name} is not installed: pip install 'tied-block-conv[export]'"
+            f"{error.name} is not installed: run pip install '.[export]' in a clone of the project"
         ) from None
     channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d))
     images = torch.randn(3, channels, size, size)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
         right = network.eval()(images)
         program: Any = torch.onnx.export(
             untie(network),
@@ -152,12 +182,15 @@ def to_onnx(network: nn.Module, file: Path, size: int) -> float:
             input_names=["images"],
             dynamic_shapes=({0: "batch"},),
         )
+    expected = [right] if isinstance(right, Tensor) else list(right)
     with replacing(file) as temporary:
         program.save(temporary, external_data=False)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"images": images.numpy()})
-    expected = [right] if isinstance(right, Tensor) else list(right)
-    return max(  # some networks start with outputs that are all zero
-        float((torch.from_numpy(y) - y_right).abs().max()) / (float(y_right.abs().max()) or 1)
-        for y, y_right in zip(outputs, expected, strict=True)
-    )
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {"images": images.numpy()})
+        difference = max(  # some networks start with outputs that are all zero
+            float((torch.from_numpy(y) - y_right).abs().max()) / (float(y_right.abs().max()) or 1)
+            for y, y_right in zip(outputs, expected, strict=True)
+        )
+        if not difference <= TOLERANCE:  # nor NaN
+            raise MismatchError(difference)
+    return difference

@@ -113,9 +113,34 @@ def test_our_networks_are_exported_as_group_convolutions(tmp_path: Path) -> None
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
-def test_outputs_that_differ_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_that_differ_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(b"an earlier network that works")
     monkeypatch.setattr(exporting, "TOLERANCE", 0)
-    assert "FAIL" in run("export", "test_resnet", tmp_path / "network.onnx", code=1)
+    text = run("export", "test_resnet", file, code=1)
+    assert "FAIL" in text
+    assert "network.onnx was not written" in text
+    assert [f.read_bytes() for f in tmp_path.iterdir()] == [b"an earlier network that works"]
+    with pytest.raises(exporting.MismatchError, match=r"by .* of the largest output, more than 0"):
+        exporting.to_onnx(registry.create("test_resnet"), file, 160)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_checkpoint_is_refused_and_the_weights_are_named(tmp_path: Path, finished: bool) -> None:
+    checkpoint, file = tmp_path / "last.ckpt", tmp_path / "network.onnx"
+    weights = tmp_path / "weights.safetensors"
+    torch.save({"state_dict": {}}, checkpoint)
+    if finished:
+        exporting.save(weights, registry.create("test_resnet"), name="test_resnet")
+    text = run("export", "test_resnet", file, "--weights", checkpoint, code=2)
+    assert "last.ckpt is a PyTorch checkpoint, not a safetensors file" in text
+    advice = "weights.safetensors beside it" if finished else "when its run has finished"
+    assert advice in text
+    assert not file.exists()
+    if finished:
+        assert "pass" in run("export", "test_resnet", file, "--weights", weights)
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,16 +153,16 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(builtins, "__import__", without)
     text = run("export", "test_resnet", tmp_path / "network.onnx", code=2)
-    assert "onnxscript is not installed: pip install 'tied-block-conv[export]'" in text
+    assert "onnxscript is not installed: run pip install '.[export]' in a clone" in text
 
 
-def test_trained_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trained_weights_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no route to host\nand much more")
 
     monkeypatch.setattr(timm, "create_model", offline)
     text = run("tie", "resnet18", "--blocks", 2, "--pretrained", code=2)
-    said = "the trained weights of resnet18 cannot be had (ConnectionError): no route to host"
+    said = "the trained weights of resnet18 cannot be loaded (ConnectionError): no route to host"
     assert said in text
     assert "more" not in text
 
@@ -157,12 +182,12 @@ def test_a_network_that_reads_weights_itself_is_told() -> None:
         (["tie", "resnet18", "--blocks", 2, "--where", "layer5*"], "the nearest names are"),
         (["tie", "resnet18", "--blocks", 7], "no layer can be tied; "),
         (["tie", "resnet18", "--blocks", 2, "--out", "/no/such/folder/file"], "cannot be written"),
-        (["tie", "tied_resnet14_s", "--blocks", 2, "--pretrained"], "cannot be had"),
+        (["tie", "tied_resnet14_s", "--blocks", 2, "--pretrained"], "cannot be loaded"),
         (["tie", "vit_tiny_patch16_224", "--blocks", 2, "--size", 20], "network does not run"),
         (["export", "resnt18", "x.onnx"], "did you mean resnet18"),
         (["export", "resnet18", "/no/such/folder/file"], "cannot be written"),
         (["export", "resnet18", "x.onnx", "--weights", "/no/such/file"], "does not exist"),
-        (["export", "resnet18", "x.onnx", "--weights", __file__], "is no file of safetensors"),
+        (["export", "resnet18", "x.onnx", "--weights", __file__], "is not a safetensors file"),
         (["export", "tied_resnet14_s", "x.onnx", "--size", 8], "cannot be exported at 8²"),
     ],
 )

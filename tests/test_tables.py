@@ -5,10 +5,12 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from tbc_models import count
@@ -258,6 +260,23 @@ def test_a_network_that_cannot_be_counted_does_not_hide_the_others() -> None:
     assert re.search(r"tied_resnet14_s +20²", result.output)
     assert "tied_resnet50_s could not be counted: `input`" in result.output
     assert runner.invoke(app, ["models", "tied_resnet50", "--size", "20"]).exit_code == 1
+
+
+def test_a_network_that_cannot_be_built_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = registry.build
+
+    def fails(name: str, **options: Any) -> nn.Module:
+        if name == "tied_resnet50_s":
+            raise RuntimeError("this network needs another package")
+        return build(name, **options)
+
+    monkeypatch.setattr(registry, "build", fails)
+    result = runner.invoke(app, ["models", "tied_resnet*_s"])
+    assert result.exit_code == 0
+    assert re.search(r"tied_resnet14_s +32²", result.output)
+    assert "tied_resnet50_s could not be built: this network needs another" in result.output
 
 
 def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

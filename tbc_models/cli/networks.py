@@ -31,7 +31,8 @@ _SHOWN = 30  # layers that `tbc tie` lists
 _SHORT = {"BatchNorm2d": "BN", "BatchNormAct2d": "BN", "LayerNorm": "LN", "GroupNorm": "GN"}
 
 Size = Annotated[
-    int | None, typer.Option(min=1, help="Image size in pixels.  [default: the network's]")
+    int | None,
+    typer.Option(min=1, help="Height and width of the image in pixels.  [default: the network's]"),
 ]
 
 
@@ -56,25 +57,27 @@ def models(
     names = registry.names(pattern)
     if not names:
         raise typer.BadParameter(
-            f"no network is called like {pattern!r}{registry.nearest(str(pattern))}",
+            f"no registered network matches {pattern!r}{registry.nearest(str(pattern))}",
             param_hint="PATTERN",
         )
     shown = plain_table("network", "image", "params (M)", "MACs (G)", "with BN, ReLU, pool")
-    refused: dict[str, str] = {}
+    refused: list[str] = []
     with progress_bar() as progress:
         for name in progress.track(names, description="Building and counting"):
-            network = registry.build(name)
-            pixels = size or registry.input_size(network)
+            step = "built"
             try:
+                network = registry.build(name)
+                pixels = size or registry.input_size(network)
+                step = "counted"
                 counted = measure(network, pixels)
             except Exception as error:  # one of timm's thousand should not hide the others
-                refused[name] = one_line(error)
+                refused.append(f"{name} could not be {step}: {one_line(error)}")
                 continue
             numbers = (counted.parameters / 1e6, counted.macs / 1e9, counted.all_macs / 1e9)
             shown.add_row(name, f"{pixels}²", *(f"{n:.3f}" for n in numbers))
     console.print(shown, highlight=False)
-    for name, reason in refused.items():
-        console.print(f"{name} could not be counted: {reason}", highlight=False)
+    for reason in refused:
+        console.print(reason, highlight=False)
     if refused and not shown.row_count:
         raise typer.Exit(1)
 
@@ -84,10 +87,14 @@ def models(
     "- `tbc summary tied_resnet50 --set design=fitted --set mixer=concatenate`"
 )
 def summary(
-    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered network, ours or timm's.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="Of the network. Repeat for several."),
+        typer.Option(
+            "--set",
+            metavar="OPTION=VALUE",
+            help="Set an option of the network. Repeat for several.",
+        ),
     ] = None,
     size: Size = None,
 ) -> None:
@@ -100,7 +107,7 @@ def summary(
     pixels = size or registry.input_size(network)
     try:
         layers, measured = layers_of(network, pixels), measure(network, pixels)
-    except Exception as error:  # whatever the network does not bear
+    except Exception as error:  # any exception that the network raises
         raise typer.BadParameter(one_line(error), param_hint="--size") from None
     headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
     shown = plain_table(*headers, left=3, total=True)
@@ -135,35 +142,44 @@ def summary(
     "- `tbc tie vit_tiny_patch16_224 --blocks 2 --all --json tied.json`"
 )
 def tie(
-    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
-    blocks: Annotated[int, typer.Option(min=2, help="Blocks that share one filter, B.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered network, ours or timm's.")],
+    blocks: Annotated[int, typer.Option(min=2, help="Number of blocks, B, that share one filter.")],
     where: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Which layers, by name, with * and ?.")
+        str,
+        typer.Option(
+            metavar="PATTERN", help="Pattern for the names of the layers to tie, with * and ?."
+        ),
     ] = "*",
     weights: Annotated[
         Literal["nearest", "random"],
-        typer.Option(help="Of tied layers: nearest to those that were there, or drawn anew."),
+        typer.Option(
+            help="Weights of the tied layers: nearest to the old ones, or drawn at random."
+        ),
     ] = "nearest",
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from timm's trained weights, not random.")
+        bool,
+        typer.Option(
+            "--pretrained", help="Start from timm's trained weights instead of random ones."
+        ),
     ] = False,
     size: Size = None,
     every: Annotated[
-        bool, typer.Option("--all", help=f"List all tied layers, not only {_SHOWN}.")
+        bool, typer.Option("--all", help=f"List all tied layers, not only the {_SHOWN} largest.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Save the weights there, as safetensors."),
+        typer.Option(metavar="FILE", help="Save the tied weights to this safetensors file."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
     ] = None,
 ) -> None:
     """Tie the convolutions and linear layers of a network: SC to TBC, GC to TGC, FC to TFC.
 
-    Shows parameters and MACs before and after, the layers that were tied with what their weights
-    lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied network
-    has to be trained: most of each weight is lost.
+    Shows parameters and MACs before and after, the tied layers with the share of their weights
+    that is lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied
+    network must be trained again, because most of each weight is lost.
     """
     require_writable(out, "--out")
     require_writable(json_file, "--json")
@@ -232,7 +248,7 @@ def tie(
     "- `tbc export resnet18 tied.onnx --weights tied.safetensors`"
 )
 def export(
-    name: Annotated[str, typer.Argument(help="Of a registered network, ours or timm's.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered network, ours or timm's.")],
     file: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
     weights: Annotated[
         Path | None,
@@ -240,17 +256,18 @@ def export(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Weights as safetensors, of `tbc tie` or the network's own.  [default: random]",
+            help="Weights as safetensors, from `tbc tie` or `tbc train`.  [default: random]",
         ),
     ] = None,
     size: Size = None,
 ) -> None:
-    """Write a network as ONNX, and compare onnxruntime with PyTorch.
+    """Write a network as ONNX, after comparing onnxruntime with PyTorch.
 
-    With the weights that `tbc tie` saved it is the tied network. Tied layers are written as group
-    convolutions and block-diagonal linear layers, which every runtime knows. The batch size is
-    free. Exits with 1 if the outputs differ by more than 1e-4 of the largest. Needs onnx,
-    onnxruntime and onnxscript: `pip install 'tied-block-conv[export]'`.
+    Give the weights that `tbc tie` or `tbc train` saved to export that network. Tied layers are
+    written as group convolutions and block-diagonal linear layers, which every runtime supports.
+    The batch size is free. If the outputs differ by more than 1e-4 of the largest, OUT.onnx is not
+    written and the exit code is 1. Needs onnx, onnxruntime and onnxscript:
+    `pip install '.[export]'` in a clone of the project.
     """
     require_writable(file, "OUT.onnx")
     from tbc_models import exporting
@@ -261,7 +278,7 @@ def export(
     else:
         try:
             network = exporting.load(name, weights)
-        except Exception as error:  # of files there are all kinds
+        except Exception as error:  # a file can be wrong in many ways
             raise typer.BadParameter(one_line(error), param_hint="--weights") from None
     pixels = size or registry.input_size(network)
     try:
@@ -269,20 +286,24 @@ def export(
             difference = exporting.to_onnx(network, file, pixels)
     except ImportError as error:
         raise typer.BadParameter(one_line(error), param_hint="OUT.onnx") from None
-    except Exception as error:  # whatever the exporter, or the network, does not bear
+    except exporting.MismatchError as error:
+        console.print(
+            f"{name}: {error}: {verdict(False)}. {file} was not written.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1) from None
+    except Exception as error:  # any exception that the exporter or the network raises
         raise typer.BadParameter(
             f"{name} cannot be exported at {pixels}²: {one_line(error)}", param_hint="NAME"
         ) from None
-    passed = difference <= exporting.TOLERANCE
     console.print(
         f"{file}: {name} with {'its' if weights else 'random'} weights, for images of {pixels}² "
         f"pixels in any batch. onnxruntime differs from PyTorch by {difference:.1e} of the "
-        f"largest output: {verdict(passed)}",
+        f"largest output: {verdict(True)}",
         highlight=False,
         soft_wrap=True,
     )
-    if not passed:
-        raise typer.Exit(1)
 
 
 def _build(name: str, options: dict[str, Any]) -> "nn.Module":
