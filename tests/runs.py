@@ -1,5 +1,6 @@
-"""Runs of training that happen in processes of their own, because they are killed."""
+"""What the tests of training share: the command, small runs, and runs in other processes."""
 
+import csv
 import os
 import signal
 from pathlib import Path
@@ -7,16 +8,81 @@ from typing import Any, Literal
 from unittest import mock
 
 import torch
+from safetensors import safe_open
+from typer.testing import CliRunner
 
+from tbc_models.cli import app
 from tbc_models.data import open_data
 from tbc_models.training import run
-from tbc_models.training.callbacks import Keeper
+from tbc_models.training.callbacks import Keeper, read_checkpoint
+from tbc_models.training.classifier import Classifier
 from tbc_models.training.settings import Settings, prepare
 
 # The smallest of our networks that has all four splits.
 SMALL = {"channels": (16, 16, 16, 16), "base_width": 32}
 
+TRAIN = ["train", "--model", "tied_resnet14_s", *(f"--set={k}={v}" for k, v in SMALL.items())]
+DIGITS = [*TRAIN, "--data", "digits", "--size", "16"]
+
 Moment = Literal["half a file", "before renaming", "while it draws", "between best and last"]
+
+
+def tbc(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 1, result.output
+    *_, last = result.output.strip().splitlines()
+    assert "Traceback" not in result.output
+    assert last.startswith("Error: ")
+    return last
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def same(one: Path, other: Path) -> None:
+    """Assert that two runs ended with the same bits."""
+    for name in ("last.ckpt", "best.ckpt"):
+        states = []
+        for out in (one, other):
+            _, read = read_checkpoint(out / name)
+            for row in read["callbacks"]["History"]["rows"]:
+                del row["images/s"]
+            del read["loops"]  # Lightning's own counts, some of which begin anew
+            states.append(read)
+        assert_equal(states[0], states[1])
+    weights = []
+    for out in (one, other):
+        with safe_open(out / "weights.safetensors", framework="pt") as file:
+            weights.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    assert_equal(weights[0], weights[1])
+    histories = [history(out) for out in (one, other)]
+    for rows in histories:
+        for row in rows:
+            del row["images/s"]
+    assert histories[0] == histories[1]
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_equal(one, other, f"{where}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
 
 
 def settings(*, recipe: str = "small", epochs: int = 3, **numbers: float) -> Settings:
@@ -25,16 +91,29 @@ def settings(*, recipe: str = "small", epochs: int = 3, **numbers: float) -> Set
     return prepare("tied_resnet14_s", data, recipe, options=SMALL, epochs=epochs, **chosen)  # type: ignore[arg-type]
 
 
-def go(chosen: Settings, out: Path, *, resume: bool = False, save_every: int = 2) -> None:
-    """Train on one thread: two processes with two threads each hinder one another."""
+def go(
+    chosen: Settings, out: Path, *, resume: bool = False, save_every: int = 2, steps: Any = None
+) -> None:
+    """Train on one thread: two processes with two threads each slow each other down.
+
+    `steps` is shared memory that counts the steps that have started.
+    """
     torch.set_num_threads(1)
+    if steps is not None:
+        start = Classifier.on_train_batch_start
+
+        def counted(self: Classifier, batch: Any, batch_idx: int) -> None:
+            steps.value += 1
+            start(self, batch, batch_idx)
+
+        mock.patch.object(Classifier, "on_train_batch_start", counted).start()
     run.train(
         chosen, open_data("digits"), out, resume=resume, save_every=save_every, say=lambda _: None
     )
 
 
 def go_until(moment: Moment, number: int, chosen: Settings, out: Path) -> None:
-    """Train, and die in the middle of writing the `number`-th checkpoint."""
+    """Train, and die while the `number`-th checkpoint is written."""
     written = 0
 
     def die() -> None:

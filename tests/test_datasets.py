@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import mnist
 
 from tbc_models.data import DataError, last_line, open_data
+from tbc_models.data.folders import read_image
+from tbc_models.data.specification import parse_specification
 
 CAT: Any = skimage.data.chelsea
 COFFEE: Any = skimage.data.coffee
@@ -212,7 +214,7 @@ def test_imagenet(tmp_path: Path) -> None:
         ("photos", "'photos' is not a data set: did you mean imagefolder:photos?"),
         (
             "zzz",
-            "'zzz' is not a data set: choose one of mnist, digits, fashion-mnist:PATH, cifar10:PATH,",
+            "'zzz' is not a data set: choose one of mnist, digits, fashion-mnist:PATH,",
         ),
         ("", "'' is not a data set: choose one of mnist"),
         ("mnist:here", "mnist is embedded and takes no path: write mnist alone"),
@@ -500,6 +502,44 @@ def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
     assert text.startswith(f"{tmp_path}/val/coffee has no readable image: add some")
 
 
+def test_a_missing_folder_is_found_without_pytorch(tmp_path: Path) -> None:
+    specification = parse_specification(f"imagefolder:{write_folder(tmp_path / 'pets', 1)}")
+    assert specification.name == f"imagefolder:{tmp_path / 'pets'}"
+    assert specification.label == "pets"
+    assert parse_specification("cifar10:anywhere").label == "cifar10"
+    code = (
+        "import sys\nfrom tbc_models.data.specification import parse_specification\n"
+        "try: parse_specification('imagefolder:/no/such/folder')\n"
+        "except ValueError as error: sys.exit('torch' in sys.modules)\nsys.exit(2)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
+
+
+def test_a_name_says_where_the_images_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "pets", 2)
+    monkeypatch.chdir(tmp_path)
+    names = [f"imagefolder:{path}" for path in ("pets", "pets/", "./pets", tmp_path / "pets")]
+    assert {open_data(name).name for name in names} == {f"imagefolder:{tmp_path / 'pets'}"}
+    assert open_data(f"fashion-mnist:{write_fashion(tmp_path)}").name == f"fashion-mnist:{tmp_path}"
+
+
+def test_a_fingerprint_is_of_the_images_and_not_of_their_place(tmp_path: Path) -> None:
+    def fingerprint(root: Path, **options: Any) -> str:
+        return open_data(f"imagefolder:{root}", **options).fingerprint
+
+    root = write_split(tmp_path / "photos")
+    first = fingerprint(root)
+    root = root.rename(tmp_path / "moved")
+    assert fingerprint(root) == first
+    (root / "val" / "cat" / "0.jpg").rename(root / "val" / "cat" / "9.jpg")
+    assert fingerprint(root) != first
+    second = fingerprint(root)
+    truncate(root / "train" / "cat" / "2.jpg")
+    assert fingerprint(root) == second
+    assert fingerprint(root, skip_bad_images=True) != second
+    assert open_data("digits").fingerprint == ""
+
+
 def test_data_do_not_need_the_training_loop() -> None:
     code = "import sys, tbc_models.data.opening; sys.exit('lightning' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
@@ -514,3 +554,14 @@ def test_pictures_of_sixteen_bits_are_scaled_not_cut_off(tmp_path: Path) -> None
     image: Any = open_data(f"imagefolder:{tmp_path}").train[0][0]
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image)[..., 1], (values / 257).round())
+
+
+def test_pictures_of_floating_point_numbers_are_scaled(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    file = tmp_path / "image.tiff"
+    Image.fromarray(values).save(file)
+    assert np.array_equal(np.asarray(read_image(file))[..., 0], (values * 255).round())
+    for wrong in (values * 255, values - 1, values * np.nan):
+        Image.fromarray(wrong).save(file)
+        with pytest.raises(DataError, match=r"image\.tiff has values outside 0 to 1$"):
+            read_image(file)
