@@ -5,6 +5,7 @@ from .authors import from_authors, to_authors
 from .convert import LeftLayer, TiedLayer, Tying, fuse_conv_bn, tie, untie
 from .functional import tied_block_conv2d, tied_block_linear
 from .modules import TiedBlockConv2d, TiedBlockLinear
+from .operators import operator_name, operator_of
 
 __all__ = [
     "LeftLayer",
@@ -15,6 +16,8 @@ __all__ = [
     "authors_channel_order",
     "from_authors",
     "fuse_conv_bn",
+    "operator_name",
+    "operator_of",
     "repeat_for_blocks",
     "tie",
     "tied_block_conv2d",

@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .algorithms import repeat_for_blocks
 from .checks import as_int
 from .modules import TiedBlockConv2d, TiedBlockLinear
+from .operators import operator_of
 
 Weights = Literal["nearest", "random"]
 Where = str | type | tuple[type, ...] | Callable[[str, nn.Module], bool]
@@ -283,7 +284,7 @@ def _obstacle(layer: nn.Module, blocks: int) -> str | None:
     groups = 1
     if isinstance(layer, nn.Conv2d):
         groups, ends, what = layer.groups, (layer.in_channels, layer.out_channels), "channels"
-        if groups == layer.in_channels > 1:
+        if operator_of(layer) == "DW":
             return "depthwise: a filter reads one channel, there is nothing left to share"
     else:
         ends, what = tuple(getattr(layer, size) for size in _SIZES), "features"
@@ -314,10 +315,8 @@ def _tie_layer(
     if isinstance(layer, nn.Conv2d):
         same = ("groups", "padding_mode", *_GEOMETRY)
         new = TiedBlockConv2d(**_attributes(layer, same), **options)
-        operator = "GC" if groups > 1 else "SC"
     else:
         new = TiedBlockLinear(**_attributes(layer, _SIZES), **options)
-        operator = "FC"
     error = None
     if weights == "random":
         thin, thin_bias = _values(new)
@@ -326,9 +325,8 @@ def _tie_layer(
         thin_bias = None if bias is None else bias.unflatten(0, (groups, blocks, -1)).mean(1)
         error = None if weight.is_meta else _relative_error(weight, thin, groups, blocks)
     _fill(new, thin, None if thin_bias is None else thin_bias.flatten(), layer)
-    after = {"SC": "TBC", "GC": "TGC", "FC": "TFC"}[operator]
-    sizes = [sum(p.numel() for p in one.parameters()) for one in (layer, new)]
-    return new, TiedLayer(name, operator, after, sizes[0], sizes[1], error)
+    before, after = (sum(p.numel() for p in one.parameters()) for one in (layer, new))
+    return new, TiedLayer(name, operator_of(layer), operator_of(new), before, after, error)
 
 
 def _diagonal(weight: Tensor, groups: int, blocks: int) -> Tensor:

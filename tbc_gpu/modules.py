@@ -106,21 +106,27 @@ class TiedBlockConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (N, C_in, H, W) or (C_in, H, W)."""
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._checked(input)
+        return self._scripted(input)
+
+    def _checked(self, input: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
-        # Where nothing can be wrong, the checks are left out: they take as long as a small
-        # convolution does. In a graph they are behind it.
+        # The checks take as long as a small convolution does, so an input that has the right
+        # shape and dtype goes past them. In a compiled graph they cost nothing.
         if (
             not torch.compiler.is_compiling()
             and isinstance(input, Tensor)
             and input.ndim == 4
             and input.shape[1] == self.in_channels
+            and input.numel()  # a 1x1 kernel would accept maps without pixels
             and input.dtype is weight.dtype
             and self.padding_mode == "zeros"
         ):
             at = (self.stride, self.padding, self.dilation, self.groups, self.blocks)
             try:
                 return convolve(input, weight, bias, *at)
-            except RuntimeError:  # PyTorch's: the checks below say it in our words
+            except RuntimeError:  # the checks below name what is wrong
                 pass
         check_tensors(input, weight, bias)
         if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
@@ -139,6 +145,20 @@ class TiedBlockConv2d(nn.Module):
             self.groups,
             blocks=self.blocks,
         )
+
+    def _scripted(self, input: Tensor) -> Tensor:
+        """Convolve in G·B groups, in the part of Python that TorchScript compiles."""
+        if self.padding_mode != "zeros":
+            raise ValueError(
+                f"`padding_mode` (='{self.padding_mode}') must be 'zeros' in TorchScript"
+            )
+        split = self.weight.unflatten(0, (self.groups, 1, -1))
+        weight = split.expand(-1, self.blocks, -1, -1, -1, -1).flatten(0, 2)
+        bias: Tensor | None = self.bias
+        if bias is not None:
+            bias = bias.view(self.groups, 1, -1).expand(-1, self.blocks, -1).flatten()
+        groups = self.groups * self.blocks
+        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, groups)
 
     def _pad(self, input: Tensor) -> Tensor:
         sides = list(sides_of(self.padding, self.kernel_size, self.dilation))
@@ -232,6 +252,12 @@ class TiedBlockLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (…, in_features)."""
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._checked(input)
+        blockwise = input.unflatten(-1, (self.blocks, -1))
+        return F.linear(blockwise, self.weight, self.bias).flatten(-2)
+
+    def _checked(self, input: Tensor) -> Tensor:
         check_tensors(input, self.weight, self.bias)
         if input.ndim == 0 or input.shape[-1] != self.in_features:
             raise ValueError(

@@ -8,7 +8,6 @@ Both build and run the network on PyTorch's "meta" device, which has shapes but 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
+from tbc_models.networks.registry import operator_of
 from tbc_ref import cost
 
 Shape = tuple[int, ...]
@@ -28,7 +28,7 @@ class Layer:
 
     Attributes:
         name: in the network, such as ``layer1.0.conv1``.
-        operator: SC, GC, TBC, TGC, FC, TFC, or the class of a layer that multiplies nothing.
+        operator: SC, GC, DW (depthwise), TBC, TGC, FC, TFC, or the class of any other layer.
         input: shape of its input, without the batch.
         output: shape of its output, without the batch.
         kernel: (kH, kW), or () of a linear layer.
@@ -152,32 +152,38 @@ def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, firs
     kernel: Shape = ()
     bias = getattr(module, "bias", None) is not None
     formula: cost.Cost | None = None
-    of: Any  # the formula of a convolution
     if isinstance(module, (nn.Conv2d, TiedBlockConv2d)) and y:
+        operator, kernel = operator_of(module), module.kernel_size
         blocks, groups = getattr(module, "blocks", 1), module.groups
-        kernel = module.kernel_size
-        if blocks > 1 and groups > 1:
-            operator, of = "TGC", partial(cost.tied_block_group_conv, groups=groups, blocks=blocks)
-        elif blocks > 1:
-            operator, of = "TBC", partial(cost.tied_block_conv, blocks=blocks)
-        elif groups > 1:
-            operator, of = "GC", partial(cost.group_conv, groups=groups)
-        else:
-            operator, of = "SC", cost.standard_conv
+        counts: dict[str, int] = {}
+        if groups > 1:
+            counts["groups"] = groups
+        if blocks > 1:
+            counts["blocks"] = blocks
         ends = (module.in_channels, module.out_channels)
-        formula = of(*ends, kernel, output_size=y[1:], bias=bias)
+        formula = _CONVOLUTIONS[operator](*ends, kernel, **counts, output_size=y[1:], bias=bias)
     elif isinstance(module, (nn.Linear, TiedBlockLinear)) and y:
-        blocks, rows = getattr(module, "blocks", 1), math.prod(y[:-1])
+        operator, rows = operator_of(module), math.prod(y[:-1])
+        blocks = getattr(module, "blocks", 1)
         ends = (module.in_features, module.out_features)
         if blocks > 1:
-            operator, formula = "TFC", cost.tied_block_linear(*ends, blocks=blocks, bias=bias)
+            formula = cost.tied_block_linear(*ends, blocks=blocks, bias=bias)
         else:
-            operator, formula = "FC", cost.linear(*ends, bias=bias)
+            formula = cost.linear(*ends, bias=bias)
     parameters = sum(own.values())
     if formula and own.keys() <= {"weight", "bias"} and own:  # some subclasses hold more
         parameters = formula.parameters
     macs = formula.macs * rows if formula else 0
     return Layer(name, operator, x, y, kernel, blocks, groups, parameters, macs)
+
+
+_CONVOLUTIONS: dict[str, Callable[..., cost.Cost]] = {
+    "SC": cost.standard_conv,
+    "GC": cost.group_conv,
+    "DW": cost.group_conv,
+    "TBC": cost.tied_block_conv,
+    "TGC": cost.tied_block_group_conv,
+}
 
 
 def _elements(out_shape: Sequence[Any]) -> int:

@@ -8,6 +8,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
 from tbc_models.networks.bottleneck import TiedBottleneck
+from tbc_models.networks.registry import operator_name
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, yellow left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -243,8 +244,5 @@ def _box(
 
 
 def _title(groups: int, blocks: int) -> str:
-    name = {(False, False): "SC", (True, False): "GC", (False, True): "TBC", (True, True): "TGC"}[
-        groups > 1, blocks > 1
-    ]
     counts = [f"{letter} = {n}" for letter, n in (("G", groups), ("B", blocks)) if n > 1]
-    return ", ".join([name, *counts])
+    return ", ".join([operator_name(groups, blocks), *counts])

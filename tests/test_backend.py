@@ -88,9 +88,9 @@ def test_conv_equals_conv2d_on_the_dense_weight(case: Conv) -> None:
 
 
 def test_conv_equals_the_authors_code_permuted() -> None:
-    x, w, b = tensors((3, 24, 6, 5), (8, 4, 3, 2), (8,))
+    x, w, b = tensors((3, 24, 6, 5), (12, 4, 3, 2), (12,))  # 24 channels in, 36 out
     ours = tied_block_conv2d(x, w, b, groups=2, blocks=3)
-    into, out = authors_channel_order(24, 2, 3), authors_channel_order(24, 2, 3)
+    into, out = authors_channel_order(24, 2, 3), authors_channel_order(36, 2, 3)
     close(authors_fold(x[:, into], w, b, groups=2, blocks=3), ours[:, out])
     # Their order is another one: without the permutation they differ.
     assert not torch.allclose(authors_fold(x, w, b, groups=2, blocks=3), ours)
@@ -240,6 +240,76 @@ def test_initialised_with_the_fan_in_it_really_has() -> None:
             assert parameter.abs().max() <= bound
             # Uniform in ±bound has the deviation bound/√3; thousands of draws show it to 5 %.
             assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+SMALL = ValueError, r"the kernel spans 5x5 pixels .* more than the padded input's 4x4"
+CHANNELS = ValueError, r"`input` \(shape \(1, 6, 9, 9\)\) must be \(N, 8, H, W\), or \(8, H, W\)"
+DOUBLE = TypeError, r"`input` \(dtype torch.float64\) must have the dtype of `weight`"
+ARRAY = TypeError, r"`input` \(a numpy.ndarray\) must be a torch.Tensor"
+WHOLE = TypeError, r"`input` \(dtype torch.int64\) must be of a floating-point dtype"
+EMPTY = ValueError, r"`input` \(shape \(1, 8, 0, 9\)\) must have maps of at least one pixel"
+
+
+@pytest.mark.parametrize(
+    ("x", "error"),
+    [
+        (torch.zeros(1, 8, 2, 2), SMALL),
+        (torch.zeros(1, 6, 9, 9), CHANNELS),
+        (torch.zeros(1, 8, 9, 9, dtype=torch.float64), DOUBLE),
+        (torch.zeros(1, 8, 9, 9, dtype=torch.int64), WHOLE),
+        (torch.zeros(1, 8, 0, 9), EMPTY),
+        (
+            torch.zeros(1, 8, 9),
+            (ValueError, r"`input` \(shape \(1, 8, 9\)\) must be \(N, 8, H, W\)"),
+        ),
+        (torch.zeros(8), (ValueError, r"`input` \(shape \(8,\)\) must be \(N, 8, H, W\)")),
+        (np.zeros((1, 8, 9, 9)), ARRAY),
+    ],
+    ids=["small", "channels", "double", "integer", "no pixels", "unbatched", "vector", "array"],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_layer_names_what_is_wrong_with_its_input(
+    x: Any, error: tuple[type[Exception], str], layout: torch.memory_format, groups: int
+) -> None:
+    layer = TiedBlockConv2d(8, 8, 5, padding=1, groups=groups, blocks=2)
+    if isinstance(x, Tensor) and x.ndim == 4:
+        x = x.contiguous(memory_format=layout)
+    with pytest.raises(error[0], match=error[1]):
+        layer(x)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_kernel_of_one_tap_needs_a_pixel_too(padding: int, layout: torch.memory_format) -> None:
+    layer = TiedBlockConv2d(8, 8, 1, padding=padding, blocks=2)
+    for shape in ((1, 8, 0, 9), (1, 8, 9, 0)):
+        with pytest.raises(ValueError, match="must have maps of at least one pixel"):
+            layer(torch.zeros(shape).contiguous(memory_format=layout))
+    assert layer(torch.zeros(0, 8, 9, 9)).shape[0] == 0  # no images are no mistake
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"groups": 2}, {"padding": "same"}, {"padding": (1, 2), "dilation": 2}, {"bias": False}],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_scripted_layers_compute_the_same(options: dict[str, Any]) -> None:
+    conv = TiedBlockConv2d(8, 16, (3, 2), blocks=2, **options)
+    linear = TiedBlockLinear(8, 16, bias=options.get("bias", True), blocks=2)
+    images, features = torch.randn(2, 8, 9, 7), torch.randn(2, 3, 8)
+    for layer, inputs in ((conv, (images, images[0])), (linear, (features, features[0, 0]))):
+        scripted: Any = torch.jit.script(layer)
+        for x in inputs:
+            assert_close(scripted(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_scripted_layers_pad_with_zeros_only() -> None:
+    layer: Any = torch.jit.script(TiedBlockConv2d(8, 8, 3, padding_mode="reflect", blocks=2))
+    with pytest.raises(torch.jit.Error, match=r"\(='reflect'\) must be 'zeros' in TorchScript"):
+        layer(torch.zeros(1, 8, 5, 5))
 
 
 def test_blocks_cannot_be_forgotten() -> None:

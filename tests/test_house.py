@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+import timm
 
 import tbc_gpu
 import tbc_models
@@ -42,11 +43,18 @@ def public_functions() -> Iterator[Any]:
 
 
 def promised() -> Iterator[Any]:
-    """What the packages export by name."""
+    """What the packages export by name, but the networks, which timm adds to `__all__`."""
     for module in modules():
         for name in getattr(module, "__all__", ()):
-            if not isinstance(getattr(module, name), ModuleType):
-                yield getattr(module, name)
+            value = getattr(module, name)
+            if not isinstance(value, ModuleType) and value not in networks():
+                yield value
+
+
+def networks() -> list[Any]:
+    """The functions that are registered with timm: they share their options."""
+    entrypoints = [timm.model_entrypoint(name) for name in timm.list_models()]
+    return [f for f in entrypoints if f.__module__.startswith("tbc_models.")]
 
 
 def is_record(value: Any) -> bool:
@@ -77,6 +85,16 @@ def test_exported_names_are_explained_with_an_example(function: Any) -> None:
     assert "Args:" in text or not signature.parameters
     if signature.return_annotation is not None and not inspect.isclass(function):
         assert "Returns:" in text or "Yields:" in text
+
+
+@pytest.mark.parametrize("function", networks(), ids=lambda f: f.__name__)
+def test_networks_say_which_options_they_take(function: Any) -> None:
+    text = inspect.getdoc(function) or ""
+    assert "Options: " in text
+    for parameter in set(inspect.signature(function).parameters) - {"pretrained", "options"}:
+        assert f"`{parameter}`" in text
+    # What an editor shows of the file is what Python shows of the function.
+    assert all(line.strip() in inspect.getsource(function) for line in text.splitlines())
 
 
 @pytest.mark.parametrize(

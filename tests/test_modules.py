@@ -153,6 +153,25 @@ def test_odd_widths_are_tied_as_far_as_they_divide() -> None:
     assert type(shortcut[0]) is nn.Conv2d  # type: ignore[index]
 
 
+@pytest.mark.parametrize("design", ["fitted", "fitted-tbc"])
+def test_a_shortcut_is_tied_with_its_kernel_and_its_padding(design: Any) -> None:
+    plain = nn.Conv2d(64, 128, (1, 3), 2, padding=(0, 1), padding_mode="circular", bias=False)
+    block: Any = TiedBottleneck(64, 32, 2, nn.Sequential(plain), design=design)
+    tied = block.downsample[0]
+    assert (tied.kernel_size, tied.padding, tied.padding_mode) == ((1, 3), (0, 1), "circular")
+    assert (tied.blocks, tied.bias is not None) == (2, design == "fitted")
+    fan_out = 128 // 2 * 3
+    assert tied.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+    assert block(torch.zeros(1, 64, 9, 8)).shape == (1, 128, 5, 4)
+    assert plain.bias is None
+
+
+def test_a_shortcut_that_cannot_be_tied_is_refused() -> None:
+    shortcut = nn.Sequential(nn.Conv2d(64, 128, 1, groups=64))
+    with pytest.raises(ValueError, match="`conv` cannot be tied: depthwise"):
+        TiedBottleneck(64, 32, downsample=shortcut, design="fitted")
+
+
 def test_a_bottleneck_says_what_it_is() -> None:
     assert "splits=4, mixer='sum', design='fitted'" in repr(TiedBottleneck(64, 64, design="fitted"))
 
@@ -269,7 +288,7 @@ BOTTLENECKS: list[tuple[dict[str, Any], str]] = [
     ({"blocks": (1, 2, 4, 0)}, r"must be 4 ints of at least 1"),
     ({"splits": 5}, r"`splits` \(=5\) must be one of \(2, 4, 6, 8\), or name `blocks`"),
     ({"base_width": 4}, r"a split is 4 channels wide, too few for .* 8 `blocks`"),
-    ({"groups": 3}, r"the width of a split \(=32\) must divide by `groups` \(=3\)"),
+    ({"groups": 3}, r"`groups` \(=3\) must divide the width of a split \(=32\)"),
     ({"cardinality": 32}, r"`cardinality` \(=32\) must be 1: name `groups`"),
     ({"blocks": 4}, r"`blocks` \(=4\) must be 4 ints"),
     ({"blocks": (1, 2, 4, True)}, r"must be 4 ints"),

@@ -1,13 +1,22 @@
 """Every registered network keeps the contract of a network of timm."""
 
 import copy
+import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
-from timm.layers import DropPath
+from timm.layers import BlurPool2d, DropPath, SEModule, get_notrace_functions, set_scriptable
+from timm.models import get_notrace_modules
+from timm.models.resnet import ResNet
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from tbc_gpu import tie
+from tbc_models import TiedBottleneck
 from tbc_models.networks.registry import input_size
 
 from .networks import DEVICES, NAMES, REGISTERED, images, make
@@ -170,3 +179,136 @@ def test_every_way_of_timm_to_take_features_takes_the_same(name: str, kind: str)
     two = make(name, features_only=True, **options).eval()(x)
     some = list(two.values()) if kind == "dict" else list(two)
     torch.testing.assert_close(some, [features[1], features[3]])
+
+
+KINDS = ["list", "dict", "getter", "fx", "hook"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in ("tied_resnet14_s", "tied_resnest50_s") for kind in KINDS]
+    # timm itself has no lists and dicts of the stages of an EfficientNet.
+    + [("tied_efficientnet_b0", kind) for kind in ("getter", "fx", "hook")],
+)
+def test_every_way_to_take_features_refuses_small_images(name: str, kind: str) -> None:
+    for indices, stride in ((None, 16 if "14" in name else 32), ((0, 1), 2 if "14" in name else 4)):
+        if kind == "hook" and indices:
+            continue  # timm runs the whole network, whichever features are taken
+        options: dict[str, Any] = {"out_indices": indices} if indices else {}
+        network = make(name, features_only=True, feature_cls=kind, **options).eval()
+        network(torch.zeros(1, 3, stride, stride))
+        for shape in ((stride - 1, stride), (stride, stride - 1)):
+            with pytest.raises(ValueError, match=rf"must be at least {stride}x{stride} pixels"):
+                network(torch.zeros(1, 3, *shape))
+
+
+@pytest.mark.parametrize("name", ["tied_resnet14_s", "tied_resnest50_s", "tied_efficientnet_b0"])
+def test_the_stem_can_be_tied_and_small_images_are_still_refused(name: str) -> None:
+    tying = tie(make(name, in_chans=4), blocks=2)
+    stem = timm.get_pretrained_cfg(name).first_conv  # type: ignore[union-attr]
+    assert (tying.tied[0].name, tying.tied[0].after) == (stem, "TBC")
+    assert not any("hooks" in layer.reason for layer in tying.left)
+    network: Any = tying.model.eval()
+    pixels = input_size(network)
+    assert network(torch.zeros(1, 4, pixels, pixels)).isfinite().all()
+    for method in (network, network.forward_features, network.forward_intermediates):
+        with pytest.raises(ValueError, match=r"`input` \(shape \(1, 4, 8, 8\)\) must be at least"):
+            method(torch.zeros(1, 4, 8, 8))
+
+
+def test_small_images_are_refused_by_an_export() -> None:
+    with pytest.raises(ValueError, match="must be at least 16x16 pixels"):
+        torch.export.export(make("tied_resnet14_s").eval(), (torch.zeros(2, 3, 8, 8),))
+
+
+def test_the_check_of_the_size_stores_nothing() -> None:
+    ours = make("tied_resnet50", "meta", block=timm.models.resnet.Bottleneck, base_width=64)
+    theirs = timm.create_model("resnet50")
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize("kind", [None, "getter", "fx", "hook"])
+def test_without_its_attention_the_efficientnet_is_timms(kind: str | None) -> None:
+    options: dict[str, Any] = {"features_only": True, "feature_cls": kind} if kind else {}
+    x = images("efficientnet", 64)
+    for more in (options, {"features_only": True, "out_indices": (1, 3)}):
+        more = {"se_layer": SEModule, "act_layer": "relu", **more}
+        ours: Any = make("tied_efficientnet_b0", **more)
+        theirs: Any = timm.create_model("efficientnet_b0", **more).eval()
+        theirs.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(ours.eval()(x), theirs(x))
+        for key in ("num_classes", "classifier", "pool_size"):
+            assert ours.pretrained_cfg.get(key) == theirs.pretrained_cfg.get(key), key
+
+
+# How timm's own tests script its networks: the traced network, not the network as it is written.
+@pytest.mark.parametrize("name", REGISTERED)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_traced_networks_can_be_scripted(name: str) -> None:
+    with set_scriptable(True):
+        network = make(name).eval()
+    tracer = {
+        "leaf_modules": get_notrace_modules(),
+        "autowrap_functions": get_notrace_functions(),
+        "param_shapes_constant": True,
+    }
+    train, evaluation = (nodes[-1:] for nodes in get_graph_node_names(network, tracer))
+    traced = create_feature_extractor(
+        network, train_return_nodes=train, eval_return_nodes=evaluation, tracer_kwargs=tracer
+    )
+    x = images(name)
+    with torch.no_grad():
+        (y,) = torch.jit.script(traced)(x).values()
+        assert y.isfinite().all()
+        expected = network(x)
+    # Tied convolutions run by another algorithm there, which sums in another order.
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+# A value other than the default for every option of timm's ResNet.
+OPTIONS_OF_RESNET: dict[str, Any] = {
+    "block": TiedBottleneck,
+    "layers": (1, 2, 1, 1),
+    "num_classes": 7,
+    "in_chans": 5,
+    "output_stride": 16,
+    "global_pool": "max",
+    "cardinality": 1,  # its name here is `groups`
+    "base_width": 16,
+    "stem_width": 32,
+    "stem_type": "deep",
+    "replace_stem_pool": True,
+    "block_reduce_first": 2,
+    "down_kernel_size": 3,
+    "avg_down": True,
+    "channels": (32, 64, 128, 256),
+    "act_layer": nn.SiLU,
+    "norm_layer": partial(nn.BatchNorm2d, eps=1e-3),
+    "aa_layer": BlurPool2d,
+    "drop_rate": 0.1,
+    "drop_path_rate": 0.1,
+    "drop_block_rate": 0.1,
+    "zero_init_last": False,
+    "block_args": {"mixer": "concatenate"},
+    "device": "cpu",
+    "dtype": torch.float64,
+}
+OWN: dict[str, Any] = {"splits": 2, "blocks": (1, 2), "design": "fitted", "groups": 2}
+
+
+def test_a_network_takes_every_option_of_timms_resnet_and_its_own() -> None:
+    assert set(inspect.signature(ResNet).parameters) == set(OPTIONS_OF_RESNET)
+    shallow: dict[str, Any] = {"layers": (1, 1, 1, 1)}
+    for option, value in OPTIONS_OF_RESNET.items():
+        network: Any = timm.create_model("tied_resnet50", **shallow | {option: value}).eval()
+        x = torch.zeros(1, value if option == "in_chans" else 3, 64, 64)
+        x = x.double() if option == "dtype" else x
+        assert network(x).shape == (1, 7 if option == "num_classes" else 1000), option
+    together = shallow | OPTIONS_OF_RESNET | OWN | {"mixer": "sum", "block_args": {}}
+    network = timm.create_model("tied_resnet50", **together).eval()
+    y = network(torch.zeros(1, 5, 64, 64, dtype=torch.float64))
+    assert y.shape == (1, 7)
+    block = network.layer2[1]
+    assert (block.splits, block.design, block.mixes) == (2, "fitted", "sum")
+    assert [(c.groups, getattr(c, "blocks", 1)) for c in block.conv2] == [(2, 1), (2, 2)]

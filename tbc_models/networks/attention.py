@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
 
-register_notrace_module(TiedBlockConv2d)  # whole, for timm's feature_cls="fx"
+# Their checks cannot be traced: timm's feature_cls="fx" keeps these layers as they are.
+register_notrace_module(TiedBlockConv2d)
 register_notrace_module(TiedBlockLinear)
 
 
@@ -142,7 +143,9 @@ class TiedGCB(nn.Module):
                 f"`blocks` (={blocks}), not {hidden}"
             )
         dd = {"device": device, "dtype": dtype}
-        # Not an nn.Conv2d: timm's ResNet would draw that anew, for a fan-out of one.
+        # Tied with B = 1, which is a plain convolution: timm's ResNet draws the weights of every
+        # nn.Conv2d anew, for its fan-out. With one output channel they would be so large that the
+        # softmax looked at a single position.
         self.mask = TiedBlockConv2d(channels, 1, 1, **dd, blocks=1)  # type: ignore[arg-type]
         self.conv1 = TiedBlockConv2d(channels, hidden, 1, **dd, blocks=blocks)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm((hidden, 1, 1), **dd)  # type: ignore[arg-type]

@@ -1,13 +1,13 @@
 """The tied bottleneck (Fig. 4a and 4b of the paper), in three designs.
 
-The text leaves the mixer and the shortcut open, and no natural choice gives all the counts that
-the paper reports. So there are three:
+The paper does not specify the mixer and the shortcut, and no obvious choice gives all the
+parameter counts that it reports. So there are three designs:
 
-- ``"literal"``, the default, is what the text says, with the plainest answer where it is silent:
+- ``"literal"``, the default, follows the text, with the simplest choice where it says nothing:
   only the entry and the 3x3 layers are tied, and the mixer's output is added to every split.
-- ``"fitted"`` comes within 0.06 M of the four main parameter counts. It was searched for, not
-  recovered: nobody knows that the authors built this.
-- ``"fitted-tbc"`` reads most naturally among the designs that fit the two full-size networks.
+- ``"fitted"`` comes within 0.06 M of the four main parameter counts. A search found it; whether
+  the authors built this is not known.
+- ``"fitted-tbc"`` is the simplest of the designs that fit the two full-size networks.
 
 ========== =============== ========================= ============ ========== ===========
 design     shortcut        mixer's convolutions      its output   exit       bias
@@ -17,10 +17,11 @@ fitted     TBC, B = 2      1x1 SC u→p/2→p/2          is appended  D+p/2→4p
 fitted-tbc TBC, B = 2      3x3 TBC u→u, B = 2        is appended  D+u→4p     none
 ========== =============== ========================= ============ ========== ===========
 
-p is `planes`, u = ⌊p·w/64⌋ the width of one split, and D = s·u that of all. For the mixer
-``"concatenate"`` the first convolution reads all D channels, not the sum of the splits.
+Here p is `planes`, u = ⌊p·w/64⌋ the width of one split, and D = s·u the width of all s splits.
+With ``mixer="concatenate"`` the mixer reads all D channels instead of the sum of the splits.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -30,7 +31,7 @@ import torch
 from timm.layers import create_aa, create_attn
 from torch import Tensor, nn
 
-from tbc_gpu import TiedBlockConv2d
+from tbc_gpu import TiedBlockConv2d, tie
 from tbc_gpu.checks import as_int
 
 Design = Literal["literal", "fitted", "fitted-tbc"]
@@ -38,7 +39,7 @@ Mixer = Literal["sum", "concatenate", "none"]
 Layer = Callable[..., nn.Module]
 
 TIED = 2  # B of the entry, and in the fitted designs of the shortcut
-# The paper gives the blocks of four splits. Those of two, six and eight are ours.
+# The paper gives the blocks for four splits. Those for two, six and eight are our choice.
 BLOCKS: dict[int, tuple[int, ...]] = {
     2: (1, 2),
     4: (1, 2, 4, 8),
@@ -50,32 +51,32 @@ BLOCKS: dict[int, tuple[int, ...]] = {
 class TiedBottleneck(nn.Module):
     """Tied bottleneck, Fig. 4: entry TBC, splits of TBC (or TGC) with a B each, mixer, exit SC.
 
-    Takes what timm's `Bottleneck` takes, so that timm's ResNet can be built of it. Every
-    convolution is followed by batch normalisation, and the strided ones are the 3x3.
+    It takes the arguments of timm's `Bottleneck`, so timm's ResNet can be built of it. Every
+    convolution is followed by batch normalisation, and the 3x3 convolutions have the stride.
 
     Args:
         inplanes: channels of the input, c.
         planes: p; the output has 4p channels.
         stride: of the 3x3 convolutions.
-        downsample: what makes the shortcut fit, or None; the fitted designs use a tied
-            convolution in the place of its own.
-        cardinality: always 1; timm's ResNet passes it. Groups are named by `groups`.
+        downsample: layers that give the shortcut the shape of the output, or None. The fitted
+            designs tie a copy of its convolution.
+        cardinality: always 1; timm's ResNet passes it. The number of groups is `groups`.
         base_width: w, the width of one split at p = 64.
-        reduce_first: by how much the entry is narrower than the splits.
-        dilation: of the 3x3 convolutions of the blocks that follow.
-        first_dilation: of this block's 3x3 convolutions, if it differs.
+        reduce_first: factor by which the entry is narrower than the splits.
+        dilation: of the 3x3 convolutions in the bottlenecks that follow.
+        first_dilation: of the 3x3 convolutions in this bottleneck, if it differs.
         act_layer: activation.
         norm_layer: normalisation.
         attn_layer: attention on the 4p output channels, such as `TiedSE`, or None.
-        aa_layer: anti-aliasing that does the striding in place of the 3x3, or None.
+        aa_layer: anti-aliasing that has the stride in place of the 3x3 convolutions, or None.
         drop_block: DropBlock, or None.
         drop_path: stochastic depth, or None.
         device: where to put the parameters.
         dtype: dtype of the parameters.
-        splits: s, into how many splits the 3x3 convolutions go.
-        blocks: B of each split; left out, those of `BLOCKS`. Where a width does not divide by G·B,
-            the largest smaller B that fits is taken, and likewise for the B = 2 of the entry.
-        mixer: "sum" mixes the sum of the splits, "concatenate" all of them; "none" leaves them.
+        splits: s, the number of splits; each has a 3x3 convolution of its own.
+        blocks: B of each split; by default those of `BLOCKS`. Where a width is not divisible by
+            G·B, the largest smaller B that fits is taken, and likewise for the entry's B = 2.
+        mixer: "sum" mixes the sum of the splits, "concatenate" all of them; "none" has no mixer.
         design: "literal", "fitted" or "fitted-tbc"; see the table above.
         groups: G of each split; more than one gives TGC, as in TiedResNeXt (Fig. 4b).
 
@@ -140,9 +141,9 @@ class TiedBottleneck(nn.Module):
         literal, bias = design == "literal", design == "fitted"
         first_dilation = first_dilation or dilation
         use_aa = aa_layer is not None and (stride == 2 or first_dilation != dilation)
-        # Only what is given, as not every normalisation or attention layer takes them.
-        given = {"device": device, "dtype": dtype}
-        factory: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        # Passed on only where given, as not every normalisation or attention layer takes them.
+        given = (("device", device), ("dtype", dtype))
+        factory: dict[str, Any] = {k: v for k, v in given if v is not None}
 
         def conv(i: int, o: int, k: int = 1, *, B: int = 1, **options: int) -> nn.Module:  # noqa: N803
             return convolution(i, o, k, blocks=B, bias=bias, **options, **factory)  # type: ignore[arg-type]
@@ -163,27 +164,21 @@ class TiedBottleneck(nn.Module):
         self.conv2 = nn.ModuleList(
             conv(narrow, width, 3, B=B, groups=groups, stride=step, dilation=spread) for B in blocks
         )
-        self.bn2, self.act2 = norm_act(total)  # one over all splits is one for each of them
+        self.bn2, self.act2 = norm_act(total)  # the same as one for each split
         self.drop_block = drop_block() if drop_block is not None else nn.Identity()
-        self.aa: nn.Module = create_aa(  # type: ignore[assignment]
-            aa_layer,  # type: ignore[arg-type]
-            channels=total,
-            stride=stride,
-            enable=use_aa,
-            **factory,
-        )
+        aa: Any = aa_layer  # narrower in timm's annotations than in what timm accepts
+        self.aa: Any = create_aa(aa, channels=total, stride=stride, enable=use_aa, **factory)
 
         mixed = width if mixer == "sum" else total  # channels that the mixer reads
         appended, layers = 0, []
-        if mixer == "none":
-            pass
-        elif literal:
+        kind = None if mixer == "none" else design
+        if kind == "literal":
             layers = [conv(mixed, mixed), *norm_act(mixed)]
-        elif design == "fitted":
+        elif kind == "fitted":
             appended = planes // 2
             layers = [conv(mixed, appended), *norm_act(appended)]
             layers += [conv(appended, appended), *norm_act(appended)]
-        else:
+        elif kind == "fitted-tbc":
             appended = width
             layers = [conv(mixed, width, 3, B=largest_divisor(width, TIED)), *norm_act(width)]
         self.mixer = nn.Sequential(*layers) if layers else None
@@ -197,14 +192,14 @@ class TiedBottleneck(nn.Module):
         if downsample is not None and not literal:
             self.downsample = nn.Sequential(*(tied(layer) for layer in downsample.children()))
         self.drop_path = drop_path
-        self.stride, self.dilation = stride, dilation  # as timm's own has them
+        self.stride, self.dilation = stride, dilation  # attributes of timm's `Bottleneck` too
 
     def extra_repr(self) -> str:
         """What `print` shows of the block, before its layers."""
         return f"splits={self.splits}, mixer={self.mixes!r}, design={self.design!r}"
 
     def zero_init_last(self) -> None:
-        """Start the block as its shortcut: zero the scale of the last normalisation."""
+        """Make the bottleneck its shortcut: set the scale of the last normalisation to zero."""
         if getattr(self.bn3, "weight", None) is not None:
             nn.init.zeros_(self.bn3.weight)  # type: ignore[arg-type]
 
@@ -212,7 +207,8 @@ class TiedBottleneck(nn.Module):
         """Map (N, inplanes, H, W) to (N, 4·planes, H/stride, W/stride)."""
         shortcut = x
         parts = self.bn1(self.conv1(x)).chunk(self.splits, dim=1)
-        # Each split is activated alone: written to memory of its own, where a convolution wants it.
+        # Activated one by one, so that each convolution reads a split that has its own memory. By
+        # index, as timm's feature_cls="fx" cannot iterate over a tuple that it only traces.
         x = torch.cat([conv(self.act1(parts[i])) for i, conv in enumerate(self.conv2)], dim=1)
         x = self.aa(self.act2(self.drop_block(self.bn2(x))))
         x = self.bn3(self.conv3(self.mix(x)))
@@ -226,19 +222,18 @@ class TiedBottleneck(nn.Module):
         return self.act3(x)  # type: ignore[no-any-return]
 
     def mix(self, x: Tensor) -> Tensor:
-        """Let the splits see one another: (N, D, H, W) to (N, D or more, H, W)."""
+        """Mix information between the splits: (N, D, H, W) to (N, D or more, H, W)."""
         if self.mixer is None:
             return x
-        # Channels come last here: sums over the splits are fast then, and keep the memory format.
+        # With the channels last, sums over the splits are fast and keep the memory format.
         by_split = x.permute(0, 2, 3, 1).unflatten(3, (self.splits, -1))
         read = by_split.sum(3).permute(0, 3, 1, 2) if self.mixes == "sum" else x
         mixed: Tensor = self.mixer(read)
-        if self.design == "literal":  # one mixed map for all splits, or one for each
-            added = mixed.permute(0, 2, 3, 1).unflatten(3, (-1, by_split.shape[4]))
-            x = (by_split + added).flatten(3).permute(0, 3, 1, 2)
-        else:
-            x = torch.cat([x, mixed], dim=1)
-        return x
+        if self.design != "literal":
+            return torch.cat([x, mixed], dim=1)
+        # One mixed map for all splits, or one for each.
+        added = mixed.permute(0, 2, 3, 1).unflatten(3, (-1, by_split.shape[4]))
+        return (by_split + added).flatten(3).permute(0, 3, 1, 2)
 
 
 def convolution(
@@ -256,8 +251,8 @@ def convolution(
 ) -> nn.Conv2d | TiedBlockConv2d:
     """Make a convolution that keeps the size of the map (at stride 1): plain if B = 1, else tied.
 
-    Weights are drawn as timm's ResNet draws them, normal with variance 2 / fan_out, where the
-    fan-out is that of the stored filters, C_out/B · k².
+    Weights are drawn as in timm's ResNet, normal with variance 2 / fan_out, where the fan-out is
+    that of the stored filters, C_out/B · k².
 
     Args:
         in_channels: channels of the input.
@@ -267,7 +262,7 @@ def convolution(
         stride: step in pixels.
         dilation: distance between the taps in pixels.
         groups: G.
-        bias: whether there is one.
+        bias: whether to add a bias.
         device: where to put the parameters.
         dtype: dtype of the parameters.
 
@@ -275,7 +270,7 @@ def convolution(
         `torch.nn.Conv2d`, or `TiedBlockConv2d` if there is more than one block.
 
     Raises:
-        ValueError: if the channels do not divide by G·B.
+        ValueError: if the channels are not divisible by G·B.
 
     Example:
         >>> convolution(64, 64, 3, blocks=4).weight.shape
@@ -293,47 +288,45 @@ def convolution(
 
 
 def tied_copy(conv: nn.Conv2d, *, blocks: int, bias: bool = False) -> nn.Module:
-    """Make the tied convolution that can stand in the place of a plain one, with new weights.
+    """Copy a convolution with its filters tied, and drawn anew as `convolution` draws them.
 
     Args:
-        conv: the plain convolution, of a square kernel, padded to keep the size of the map.
+        conv: the plain convolution; it is not changed.
         blocks: B.
-        bias: whether the tied one has a bias.
+        bias: whether to add a bias if there is none.
 
     Returns:
-        A tied convolution of the same sizes.
+        The tied convolution, or a plain one if there is a single block.
 
     Raises:
-        ValueError: if the channels do not divide by G·B.
+        ValueError: if the convolution cannot be tied.
 
     Example:
         >>> tied_copy(nn.Conv2d(64, 256, 1, stride=2), blocks=2).weight.shape
         torch.Size([128, 32, 1, 1])
     """
-    return convolution(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size[0],
-        blocks=blocks,
-        stride=conv.stride[0],
-        dilation=conv.dilation[0],
-        groups=conv.groups,
-        bias=bias,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-    )
+    new: Any = copy.deepcopy(conv)
+    if bias and new.bias is None:
+        new.bias = nn.Parameter(new.weight.new_zeros(new.out_channels))
+    if blocks > 1:
+        tying = tie(new, blocks=blocks, weights="random")
+        if tying.left:
+            raise ValueError(f"`conv` cannot be tied: {tying.left[0].reason}")
+        new = tying.model
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    return new  # type: ignore[no-any-return]
 
 
 def fitting_blocks(
     width: int, splits: int, blocks: Sequence[int] | None = None, groups: int = 1
 ) -> tuple[int, ...]:
-    """Choose B of each split: the largest that is not above the one asked for and fits the width.
+    """Choose B of each split: the largest that fits the width and is at most the requested one.
 
     Args:
         width: u, the channels of one split.
         splits: s.
-        blocks: B as asked for, one for each split; left out, those of `BLOCKS`.
-        groups: G of each split; G·B must divide the width.
+        blocks: the requested B of each split; by default those of `BLOCKS`.
+        groups: G of each split; the width must be divisible by G·B.
 
     Returns:
         B of each split.
@@ -361,12 +354,12 @@ def fitting_blocks(
             f"{max(blocks)} `blocks`: choose a larger `base_width` or smaller `blocks`"
         )
     if width % groups:
-        raise ValueError(f"the width of a split (={width}) must divide by `groups` (={groups})")
+        raise ValueError(f"`groups` (={groups}) must divide the width of a split (={width})")
     return tuple(largest_divisor(width // groups, B) for B in blocks)
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """Find the largest divisor of a number that is not above a limit.
+    """Find the largest divisor of a number that is at most a limit.
 
     Args:
         number: at least 1.
@@ -383,15 +376,15 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Check that an argument is one of some words.
+    """Check that an argument is one of several words.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        choices: the right words.
+        name: name of the argument.
+        value: its value.
+        choices: the allowed values.
 
     Raises:
-        ValueError: if it is none of them; the nearest is suggested.
+        ValueError: for any other value; the message suggests the most similar one.
 
     Example:
         >>> check_choice("mixer", "concat", ["sum", "concatenate", "none"])

@@ -1,6 +1,7 @@
-"""Networks by name: what is registered with timm, ours and theirs, and how to build one.
+"""Networks by name: what is registered with timm, ours and timm's own, and how to build one.
 
-This is also the one place that says which of the paper's operators a layer is.
+Also the names of operators: `operator_of` says which of the paper's operators a layer is, and
+`operator_name` which one a number of groups and blocks makes. Both are those of `tbc_gpu`.
 """
 
 import fnmatch
@@ -10,6 +11,9 @@ from typing import Any
 import timm
 import torch
 from torch import nn
+
+from tbc_gpu import operator_name as operator_name
+from tbc_gpu import operator_of as operator_of
 
 BASELINES = (
     *("resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d"),
@@ -21,7 +25,7 @@ BASELINES = (
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """Build a registered network without numbers, on the meta device: in a moment.
+    """Build a registered network on the meta device: with shapes but without values, and fast.
 
     Args:
         name: as registered with timm, ours or timm's.
@@ -31,7 +35,7 @@ def build(name: str, **options: Any) -> nn.Module:
         The network, in evaluation mode.
 
     Raises:
-        ValueError: for a name that is not registered, with the nearest that is.
+        ValueError: for a name that is not registered. The message names similar ones.
 
     Example:
         >>> build("tied_resnet50_s", design="fitted").conv1.weight.device
@@ -47,8 +51,8 @@ def names(pattern: str | None = None) -> list[str]:
     """List registered networks, ours before timm's.
 
     Args:
-        pattern: with * and ?, or a part of the name; left out, our networks and the baselines
-            that the paper compares them with.
+        pattern: a pattern with * and ?, or a part of the name. By default our networks and the
+            baselines that the paper compares them with.
 
     Returns:
         Their names.
@@ -75,7 +79,7 @@ def check_name(name: str) -> None:
         name: as registered with timm, ours or timm's.
 
     Raises:
-        ValueError: if it is not, with the nearest that is.
+        ValueError: if it is not. The message names the most similar networks.
 
     Example:
         >>> check_name("tied_resnt50")
@@ -88,13 +92,13 @@ def check_name(name: str) -> None:
 
 
 def nearest(name: str) -> str:
-    """Word the registered names nearest to a wrong one.
+    """Suggest registered names that are similar to a misspelt one.
 
     Args:
-        name: the wrong one.
+        name: the misspelt name.
 
     Returns:
-        A half-sentence; if none is near, the command that lists them.
+        The end of an error message; if no name is similar, it gives the command that lists them.
 
     Example:
         >>> nearest("tied_resnt50")
@@ -105,7 +109,7 @@ def nearest(name: str) -> str:
 
 
 def input_size(network: nn.Module) -> int:
-    """Tell which size of image a network is made for.
+    """Return the size of the images that a network is made for.
 
     Args:
         network: of timm.
@@ -123,20 +127,20 @@ def input_size(network: nn.Module) -> int:
 
 
 def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build a registered network with numbers.
+    """Build a registered network with its weights.
 
     Args:
         name: as registered with timm, ours or timm's.
-        pretrained: with timm's trained weights, downloaded where they are not here yet; else they
-            are random.
+        pretrained: whether to use timm's trained weights, which are downloaded the first time;
+            otherwise the weights are random.
         options: of the network.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        ValueError: for a name that is not registered, with the nearest that is.
-        RuntimeError: if there are no trained weights, or they cannot be downloaded.
+        ValueError: for a name that is not registered. The message names similar ones.
+        RuntimeError: if there are no trained weights or they cannot be downloaded.
 
     Example:
         >>> create("tied_resnet14_s").training
@@ -145,10 +149,10 @@ def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     check_name(name)
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
-    except Exception as error:  # a lost line has many names
+    except Exception as error:  # a failed download raises one of many classes
         if not pretrained:
             raise
         raise RuntimeError(
-            f"the trained weights of {name} cannot be had ({type(error).__name__}): {error}"
+            f"the trained weights of {name} cannot be loaded ({type(error).__name__}): {error}"
         ) from None
     return network.eval()

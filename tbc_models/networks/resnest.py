@@ -1,13 +1,13 @@
-"""TiedResNeSt50-S (Fig. 4c, Table 1): ResNeSt-50-fast, the entry and 3x3 of its blocks tied."""
+"""TiedResNeSt50-S (Fig. 4c, Table 1): ResNeSt-50-fast with tied entry and 3x3 convolutions."""
 
 from typing import Any
 
-from timm.models import generate_default_cfgs
+from timm.models import generate_default_cfgs, register_model
 from timm.models.resnest import ResNestBottleneck
 from torch import nn
 
 from tbc_models.networks.bottleneck import tied_copy
-from tbc_models.networks.resnet import configuration, create_resnet, network
+from tbc_models.networks.resnet import configuration, create_resnet
 
 default_cfgs = generate_default_cfgs(
     {"tied_resnest50_s": configuration(first_conv="conv1.0")},
@@ -34,9 +34,9 @@ class TiedResNestBottleneck(ResNestBottleneck):
         attention.conv = tied_copy(attention.conv, blocks=2)
 
 
-@network
+@register_model
 def tied_resnest50_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNeSt50-S, on ResNeSt-50-fast 2s1x64d."""
+    """TiedResNeSt50-S, on ResNeSt-50-fast 2s1x64d (Table 1). Options: those of timm's ResNet."""
     return create_resnet(
         "tied_resnest50_s",
         pretrained,

@@ -1,27 +1,25 @@
 """TiedResNet (Fig. 4a, Tables 1, 2, 5 and 6): timm's ResNet, built of tied bottlenecks.
 
-Importing this registers the names with timm. Beside all options of timm's ResNet they take those
-of the `TiedBottleneck`: `design`, `splits`, `base_width`, `blocks`, `mixer` and `groups`.
+Importing this module registers the networks with timm. They take every option of timm's ResNet,
+and those of the `TiedBottleneck`: `design`, `splits`, `base_width`, `blocks`, `mixer`, `groups`.
 """
 
-from collections.abc import Callable
-from functools import partial
-from inspect import cleandoc, signature
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import ResNet
-from torch import Tensor, nn
+from torch import nn
 
 from tbc_models.networks.bottleneck import TiedBottleneck
+from tbc_models.networks.minimum_size import ChecksSize, set_minimum_size
 
 
 def configuration(**changes: Any) -> dict[str, Any]:
-    """Make what timm wants to know of a network without pretrained weights.
+    """Make the configuration that timm keeps of a network without pretrained weights.
 
     Args:
-        changes: to the configuration of a ResNet for ImageNet.
+        changes: what differs from a ResNet for ImageNet.
 
     Returns:
         The configuration, for `timm.models.generate_default_cfgs`.
@@ -57,120 +55,27 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def create_resnet(
-    variant: str,
-    pretrained: bool,
-    options: dict[str, Any],
-    trunk: type[ResNet] = ResNet,
-    **defaults: Any,
-) -> nn.Module:
-    """Build a network on timm's ResNet trunk.
+class CheckedResNet(ChecksSize, ResNet):
+    """timm's ResNet, which refuses images smaller than its total stride.
 
     Args:
-        variant: the registered name.
-        pretrained: whether to load weights; there are none yet, so True is an error of timm's.
-        options: as the user gave them: of the trunk, and of the block if it is `TiedBottleneck`.
-        trunk: timm's ResNet or a subclass of it.
-        defaults: what the options are when they are not given.
-
-    Returns:
-        The network, or with `features_only` timm's list of its features.
-
-    Raises:
-        ValueError: for options that a `TiedBottleneck` cannot be built with.
+        arguments: of timm's ResNet.
+        options: of timm's ResNet.
 
     Example:
-        >>> net = create_resnet("tied_resnet50", False, {"mixer": "none"}, layers=(1, 1, 1, 1))
-        >>> type(net.layer1[0]).__name__
-        'TiedBottleneck'
+        >>> CheckedResNet(TiedBottleneck, (1, 1, 1, 1)).minimum_size
+        MinimumSize(pixels=32)
     """
-    options = {"block": TiedBottleneck} | defaults | options
-    own = ("design", "splits", "blocks", "mixer", "groups")
-    of_block = {name: options.pop(name) for name in own if name in options}
-    given = options.get("block_args") or {}
-    options["block_args"] = defaults.get("block_args", {}) | of_block | given
-    built: nn.Module = build_model_with_cfg(trunk, variant, pretrained, **options)
-    return refuse_small_inputs(built)
 
 
-def network(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Register a function that builds a network with timm, and complete its docstring.
-
-    Args:
-        function: named like the network, with what it is as its docstring.
-
-    Returns:
-        The same function.
-
-    Example:
-        >>> print(tied_resnet50.__doc__.splitlines()[0])
-        TiedResNet50, 4s32w (Table 1).
-    """
-    blocks = (
-        "\n    blocks: B of the attention." if "blocks" in signature(function).parameters else ""
-    )
-    function.__doc__ = f"""{cleandoc(function.__doc__ or "")}
-
-Args:
-    pretrained: whether to load weights; there are none yet, so True is an error.{blocks}
-    options: of timm's network and, where it has them, of `TiedBottleneck`.
-
-Returns:
-    The network, or with `features_only` timm's list of its features.
-
-Raises:
-    RuntimeError: if `pretrained`.
-    ValueError: for blocks, splits or widths that do not fit one another.
-
-Example:
-    >>> {function.__name__}(num_classes=10).num_classes
-    10
-"""
-    return register_model(function)
-
-
-def refuse_small_inputs(built: nn.Module) -> nn.Module:
-    """Let a network raise a clear error for images smaller than its total stride.
-
-    Without it padding would make up the missing pixels, and the features would mean nothing.
-
-    Args:
-        built: a network of timm, with `feature_info`.
-
-    Returns:
-        The same network; its first convolution checks what it gets.
-
-    Example:
-        >>> import timm, torch
-        >>> timm.create_model("tied_resnet50_s")(torch.zeros(1, 3, 28, 28))
-        Traceback (most recent call last):
-        ValueError: `input` (shape (1, 3, 28, 28)) must be at least 32x32 pixels, ...
-    """
-    info: Any = built.feature_info
-    steps = info.reduction() if hasattr(info, "reduction") else [f["reduction"] for f in info]
-    first = next(m for m in built.modules() if isinstance(m, nn.Conv2d))
-    first.register_forward_pre_hook(partial(_check_size, max(steps)))
-    return built
-
-
-def _check_size(stride: int, _: nn.Module, arguments: tuple[Tensor]) -> None:
-    (x,) = arguments
-    if x.shape[-2] < stride or x.shape[-1] < stride:
-        raise ValueError(
-            f"`input` (shape {tuple(x.shape)}) must be at least {stride}x{stride} pixels, the "
-            "total stride of this network"
-            + ("; tied_resnet14_s is made for small images" if stride > 16 else "")
-        )
-
-
-class SmallImageResNet(ResNet):
+class SmallImageResNet(CheckedResNet):
     """timm's ResNet for images of 28 to 64 pixels: the stem is 3x3, and no pooling follows it.
 
     The strides of its features are 2, 2, 4, 8 and 16.
 
     Args:
-        block: as timm's ResNet takes it.
-        layers: as timm's ResNet takes them.
+        block: as in timm's ResNet.
+        layers: as in timm's ResNet.
         output_stride: 16, or 8 or 4 for dilation in place of the last strides.
         options: of timm's ResNet, without a `stem_type`.
 
@@ -205,40 +110,78 @@ class SmallImageResNet(ResNet):
         stages: Any = self.feature_info[1:]
         for info in stages:
             info["reduction"] //= 2
+        set_minimum_size(self)
 
 
-@network
+def create_resnet(
+    variant: str,
+    pretrained: bool,
+    options: dict[str, Any],
+    trunk: type[CheckedResNet] = CheckedResNet,
+    **defaults: Any,
+) -> nn.Module:
+    """Build a network on timm's ResNet trunk.
+
+    Args:
+        variant: the registered name.
+        pretrained: whether to load trained weights; there are none yet, so timm raises a
+            RuntimeError if it is True.
+        options: what the user gave: options of the trunk, and those of the `TiedBottleneck`.
+        trunk: timm's ResNet or a subclass of it.
+        defaults: the values of options that were not given.
+
+    Returns:
+        The network, or with `features_only` timm's list of its features.
+
+    Raises:
+        ValueError: for options that a `TiedBottleneck` cannot be built with.
+
+    Example:
+        >>> net = create_resnet("tied_resnet50", False, {"mixer": "none"}, layers=(1, 1, 1, 1))
+        >>> type(net.layer1[0]).__name__
+        'TiedBottleneck'
+    """
+    options = {"block": TiedBottleneck} | defaults | options
+    own = ("design", "splits", "blocks", "mixer", "groups")
+    of_block = {name: options.pop(name) for name in own if name in options}
+    given = options.get("block_args") or {}
+    options["block_args"] = defaults.get("block_args", {}) | of_block | given
+    return set_minimum_size(build_model_with_cfg(trunk, variant, pretrained, **options))
+
+
+@register_model
 def tied_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet50, 4s32w (Table 1)."""
+    """TiedResNet50, 4s32w (Table 1). Options: those of timm's ResNet and of `TiedBottleneck`."""
     return create_resnet("tied_resnet50", pretrained, options, layers=(3, 4, 6, 3), base_width=32)
 
 
-@network
+@register_model
 def tied_resnet50_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet50-S, 4s18w (Table 1)."""
+    """TiedResNet50-S, 4s18w (Table 1). Options: as for `tied_resnet50`."""
     return create_resnet("tied_resnet50_s", pretrained, options, layers=(3, 4, 6, 3), base_width=18)
 
 
-@network
+@register_model
 def tied_resnet101(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet101, 4s32w (Table 1)."""
+    """TiedResNet101, 4s32w (Table 1). Options: as for `tied_resnet50`."""
     return create_resnet("tied_resnet101", pretrained, options, layers=(3, 4, 23, 3), base_width=32)
 
 
-@network
+@register_model
 def tied_resnet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet101-S, 4s18w (Table 1)."""
+    """TiedResNet101-S, 4s18w (Table 1). Options: as for `tied_resnet50`."""
     return create_resnet(
         "tied_resnet101_s", pretrained, options, layers=(3, 4, 23, 3), base_width=18
     )
 
 
-@network
+@register_model
 def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """A small TiedResNet for images of 28 to 64 pixels: half the channels, 4s16w, 14 layers.
+    """TiedResNet14-S, for images of 28 to 64 pixels: half the channels, 4s16w, 14 layers.
 
-    At 16w every width is a multiple of 8, so that the splits have the paper's B = 1, 2, 4, 8. Its
-    blocks do not begin as identities (`zero_init_last`), with which so few layers learn slowly.
+    At 16w every width is a multiple of 8, so the splits have the paper's B = 1, 2, 4, 8. The
+    bottlenecks do not start as identities (`zero_init_last`): a network of so few layers learns
+    slowly from there. Options: as for `tied_resnet50`.
     """
     return create_resnet(
         "tied_resnet14_s",

@@ -7,12 +7,12 @@ need r = 8 and B = 2. So the literal design takes 16, and the fitted ones take 8
 from functools import partial
 from typing import Any
 
-from timm.models import generate_default_cfgs
+from timm.models import generate_default_cfgs, register_model
 from timm.models.resnet import Bottleneck
 from torch import nn
 
 from tbc_models.networks.attention import TiedSE
-from tbc_models.networks.resnet import configuration, create_resnet, network
+from tbc_models.networks.resnet import configuration, create_resnet
 
 default_cfgs = generate_default_cfgs(
     {
@@ -38,21 +38,24 @@ def _tied_senet(
     )
 
 
-@network
+@register_model
 def tied_senet101(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedSENet101: TiedResNet101 (4s32w) with TiedSE, B = 2."""
+    """TiedResNet101 (4s32w) with TiedSE, B = 2 (Table 1). Options: as for `tied_resnet50`."""
     return _tied_senet("tied_senet101", pretrained, options, base_width=32)
 
 
-@network
+@register_model
 def tied_senet101_s(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedSENet101-S: TiedResNet101-S (4s18w) with TiedSE, B = 2."""
+    """TiedResNet101-S (4s18w) with TiedSE, B = 2 (Table 1). Options: as for `tied_resnet50`."""
     return _tied_senet("tied_senet101_s", pretrained, options, base_width=18)
 
 
-@network
+@register_model
 def tied_seresnet50(pretrained: bool = False, *, blocks: int = 8, **options: Any) -> nn.Module:
-    """SE-ResNet-50 with TiedSE in place of SE: `blocks` of the TiedSE, 8 in Table 3's last row."""
+    """SE-ResNet-50 with TiedSE in place of SE (Table 3, whose last row has B = 8).
+
+    Options: those of timm's ResNet, and `blocks`, the B of the TiedSE.
+    """
     return create_resnet(
         "tied_seresnet50",
         pretrained,
