@@ -99,11 +99,12 @@ def summary(
     size: Size = None,
 ) -> None:
     """Show a network layer by layer: operator, shape, blocks, groups, parameters, MACs."""
+    options = dict(setting(text) for text in settings or [])
     from tbc_models.count import layers as layers_of
     from tbc_models.count import measure
     from tbc_models.networks import registry
 
-    network = _build(name, dict(setting(text) for text in settings or []))
+    network = _build(name, options)
     pixels = size or registry.input_size(network)
     try:
         layers, measured = layers_of(network, pixels), measure(network, pixels)

@@ -1,0 +1,79 @@
+"""`tbc` answers before PyTorch is imported, and timm learns our names in any order of imports."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "timm", "torchvision", "numpy", "scipy", "matplotlib", "lightning")
+
+
+def fresh(code: str) -> str:
+    """What a new interpreter prints."""
+    done = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_help_and_wrong_arguments_import_nothing_large() -> None:
+    lines = [
+        (["--help"], "Commands", 0),
+        (["--version"], ".", 0),
+        (["bench", "--help"], "layers", 0),
+        *(([name, "--help"], "Examples", 0) for name in ("check", "table", "summary", "tie")),
+        *(([name, "--help"], "Examples", 0) for name in ("export", "train", "evaluate", "compare")),
+        (["chek"], "No such command", 2),
+        (["check", "--cases", "0"], "--cases", 2),
+        (["check", "--operator", "CONV"], "--operator", 2),
+        (["check", "--minutes", "1", "--case", "1"], "only one of", 2),
+        (["check", "--json", "/no/such/folder/file"], "cannot be written", 2),
+        (["table", "7"], "7 is not 1 to 6", 2),
+        (["tie", "resnet18", "--blocks", "1"], "--blocks", 2),
+        (["summary", "resnet18", "--set", "depth"], "OPTION=VALUE", 2),
+        (["train", "--model", "tied_resnet14_s"], "--data", 2),
+        (["train", "--model", "tied_resnet14_s", "--data", "mnits"], "did you mean mnist", 1),
+        (["compare", "--seeds", "1"], "at least 2", 2),
+        (["bench", "blocks", "--kernel-size", "2"], "2 is not odd", 2),
+        (["bench", "layers", "--device", "tpu"], "--device", 2),
+    ]
+    code = f"""
+import json, sys
+from typer.testing import CliRunner
+from tbc_models.cli import app
+answers = []
+for line, _, _ in json.loads({json.dumps(json.dumps(lines))}):
+    result = CliRunner().invoke(app, line)
+    loaded = [name for name in {HEAVY} if name in sys.modules]
+    answers.append([line, result.output, result.exit_code, loaded])
+print(json.dumps(answers))
+"""
+    for (line, text, exit_code), (_, output, code_found, loaded) in zip(
+        lines, json.loads(fresh(code)), strict=True
+    ):
+        assert (code_found, loaded) == (exit_code, []), (line, output)
+        assert text in " ".join(output.replace("│", " ").split()), (line, output)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import timm, tbc_models",
+        "import tbc_models; from timm.models import create_model; import timm",
+        "from tbc_models import TiedSE; import timm",
+    ],
+)
+def test_networks_are_registered_whatever_is_imported_first(imports: str) -> None:
+    code = f"""{imports}
+print(timm.is_model("tied_resnet50"), timm.is_model("gc_resnet50"))
+print(timm.__spec__.loader is timm.__loader__, type(timm.__loader__).__name__)
+"""
+    assert fresh(code).splitlines() == ["True True", "True SourceFileLoader"]
+
+
+def test_importing_the_package_alone_is_quick() -> None:
+    loaded = f"print([name for name in {HEAVY} if name in sys.modules])"
+    assert fresh(f"import sys, tbc_models, tbc_models.cli; {loaded}") == "[]"
+    assert fresh("import tbc_models; print(hasattr(tbc_models, 'nothing'))") == "False"
