@@ -1,4 +1,4 @@
-"""tbc compare: equal budgets, honest statistics, runs that can be repeated and gone on with."""
+"""tbc compare: equal budgets, honest statistics, runs that can be repeated and resumed."""
 
 import json
 import math
@@ -21,17 +21,25 @@ from tbc_models import count
 from tbc_models.cli.compare import compare as command
 from tbc_models.comparing import networks as compare
 from tbc_models.comparing import runs as compare_runs
-from tbc_models.comparing.networks import FAMILIES, MOST, Images, SmallTrunk, families, trunk_cost
+from tbc_models.comparing.networks import (
+    FAMILIES,
+    MOST,
+    ImageShape,
+    SmallTrunk,
+    families,
+    trunk_cost,
+)
 from tbc_models.comparing.plots import compared, verdicts
 from tbc_models.comparing.runs import Plan, Run
 from tbc_models.comparing.statistics import compare_paired, holm, interval
+from tbc_models.data import open_data
 from tbc_models.results import committed
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.recipes import RECIPES
 from tbc_models.training.run import Score
 
-MNIST, DIGITS = Images(1, 28, 10), Images(1, 8, 10)
-PLAN = Plan("digits", ("macs",), 3, RECIPES["small"])
+MNIST, DIGITS = ImageShape(1, 28, 10), ImageShape(1, 8, 10)
+PLAN = Plan(open_data("digits"), ("macs",), 3, RECIPES["small"])
 app = typer.Typer()
 app.command()(command)
 
@@ -54,7 +62,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
         noted.append((parameters, seed))
         return Score(0.9 + parameters % 7 / 100 + seed % 3 / 1000 * (parameters % 5), 1.0, 0.5)
 
-    def here(_: int) -> Executor:
+    def here(_: int, plan: Plan) -> Executor:
+        compare_runs._remember(plan)
         return ThreadPoolExecutor(1)
 
     monkeypatch.setattr(compare_runs, "fit", fit)
@@ -68,9 +77,9 @@ def run(*arguments: str | Path, code: int = 0) -> str:
     return " ".join(result.output.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("images", [MNIST, DIGITS, Images(3, 32, 100)])
+@pytest.mark.parametrize("images", [MNIST, DIGITS, ImageShape(3, 32, 100)])
 @pytest.mark.parametrize("budget", ["parameters", "macs"])
-def test_budgets_are_equal_and_counted_right(budget: Any, images: Images) -> None:
+def test_budgets_are_equal_and_counted_right(budget: Any, images: ImageShape) -> None:
     networks = families([budget], images)
     assert len(networks) == len(FAMILIES)
     for network in networks:
@@ -191,19 +200,49 @@ def test_a_network_that_fits_both_budgets_is_trained_once(trained: Trained) -> N
     rows = compare_runs.report(plan, made, "tbc compare")["statistics"]
     assert [row["panel"] for row in rows] == ["parameters"] * 10 + ["macs"] * 10
     assert rows[0]["mean"] == rows[10]["mean"]  # of SC
-    assert len({row["network"] for row in rows}) == len(plan.networks())
+    assert len({row["network"] for row in rows}) == len(plan.candidates)
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:
     plan = replace(PLAN, recipe=replace(RECIPES["small"], epochs=1))
-    tied = plan.networks()[4]
-    first = compare_runs.train(tied, 1, plan)
+    tied = plan.candidates[4]
+    first = compare_runs.run_once(tied, 1, plan)
     torch.rand(7)  # the state of the generator does not matter
-    assert compare_runs.train(tied, 1, plan) == first
-    assert compare_runs.train(tied, 2, plan) != first
+    assert compare_runs.run_once(tied, 1, plan) == first
+    assert compare_runs.run_once(tied, 2, plan) != first
 
 
-def test_a_killed_comparison_goes_on(tmp_path: Path, trained: Trained) -> None:
+def test_a_plan_lists_its_networks_once(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+
+    def noted(*arguments: Any) -> Any:
+        listed.append("")
+        return families(*arguments)
+
+    monkeypatch.setattr(compare_runs, "families", noted)
+    plan = replace(PLAN, seeds=2)
+    made = list(compare_runs.runs(plan, [], jobs=1))
+    for _ in range(3):
+        compare_runs.report(plan, made, "tbc compare")
+    assert len(made) == len(trained)
+    assert len(listed) == 1
+
+
+@pytest.mark.parametrize("name", ["compare-digits", "ablation-splits"])
+def test_committed_results_can_be_resumed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = committed(name)
+    assert report is not None
+    monkeypatch.setattr(compare_runs, "machine", lambda *_: report["machine"])
+    settings = report["settings"]
+    recipe = replace(RECIPES["small"], epochs=settings["recipe: epochs"])
+    panels = tuple(settings["panels"])
+    plan = Plan(open_data(settings["data"]), panels, settings["seeds"], recipe)
+    made = compare_runs.read_runs(json.dumps(report), plan)
+    assert len(made) == len(report["runs"])
+    assert {run.network for run in made} == {candidate.name for candidate in plan.candidates}
+
+
+def test_a_killed_comparison_is_resumed(tmp_path: Path, trained: Trained) -> None:
     file, whole = tmp_path / "killed.json", tmp_path / "whole.json"
     arguments = ("--data", "digits", "--budget", "macs", "--seeds", "2", "--json")
     run(*arguments, whole)
@@ -233,7 +272,7 @@ def test_a_killed_comparison_goes_on(tmp_path: Path, trained: Trained) -> None:
         (("--data", "mnist"), "with data = digits, not mnist"),
     ],
 )
-def test_another_comparison_is_not_gone_on_with(
+def test_another_comparison_is_not_resumed(
     changed: tuple[str, ...], text: str, tmp_path: Path, trained: Trained
 ) -> None:
     file = tmp_path / "compare.json"
@@ -244,7 +283,7 @@ def test_another_comparison_is_not_gone_on_with(
     assert (file.read_bytes(), len(trained)) == (before, count_)
 
 
-def test_another_machine_does_not_go_on(tmp_path: Path, trained: Trained) -> None:
+def test_another_machine_does_not_resume(tmp_path: Path, trained: Trained) -> None:
     file = tmp_path / "compare.json"
     arguments = ("--data", "digits", "--budget", "macs", "--seeds", "2", "--json", file)
     run(*arguments)
@@ -260,8 +299,8 @@ def test_another_machine_does_not_go_on(tmp_path: Path, trained: Trained) -> Non
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--seeds", "1"], "1 gives no interval: at least 2."),
-        (["--resume"], "needs the --json file to go on with."),
+        (["--seeds", "1"], "1 gives no interval; use at least 2."),
+        (["--resume"], "needs --json with the file to resume."),
         (["--ablation", "mixer", "--budget", "macs"], "the networks of an ablation differ in cost"),
         (["--budget", "time"], "'time' is not one of"),
         (["--epochs", "0"], "greater than or equal to 1"),
@@ -279,7 +318,7 @@ def test_bad_input(arguments: list[str], text: str, trained: Trained) -> None:
     ("arguments", "text"),
     [
         (["--ablation", "splits", "--data", "digits"], "must be at least 16x16 pixels"),
-        (["--data", "dogits"], "'dogits' is no data set: did you mean digits?"),
+        (["--data", "dogits"], "'dogits' is not a data set: did you mean digits?"),
     ],
 )
 def test_data_that_cannot_be_used(arguments: list[str], text: str) -> None:
@@ -359,7 +398,7 @@ def test_committed_results_are_whole_and_say_what_their_runs_say(name: str) -> N
     rest = {n: v for n, v in report["settings"].items() if n.startswith("recipe: ")}
     recipe = replace(RECIPES["small"], **{n.removeprefix("recipe: "): v for n, v in rest.items()})
     panels = tuple(report["settings"]["panels"])
-    plan = Plan(report["settings"]["data"], panels, seeds, recipe)
+    plan = Plan(open_data(report["settings"]["data"]), panels, seeds, recipe)
     assert plan.settings() == report["settings"]
     again = compare_runs.report(plan, [Run(**run) for run in report["runs"]], report["command"])
     assert json.loads(json.dumps(again["networks"])) == report["networks"]  # lists for tuples
@@ -381,9 +420,9 @@ def test_processes_train_as_this_one_does(tmp_path: Path, monkeypatch: pytest.Mo
         run(*arguments, "--jobs", jobs, "--json", file)
         made.append(json.loads(file.read_text())["runs"])
     assert made[0] == made[1]
-    plan = Plan("digits", ("macs",), 2, replace(RECIPES["small"], epochs=1))
+    plan = Plan(open_data("digits"), ("macs",), 2, replace(RECIPES["small"], epochs=1))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    here = [compare_runs.train(n, s, plan)._asdict() for s in (0, 1) for n in plan.networks()]
+    here = [compare_runs.run_once(n, s, plan)._asdict() for s in (0, 1) for n in plan.candidates]
     torch.set_num_threads(threads)
     assert here == made[0]

@@ -9,13 +9,13 @@ from rich.table import Table
 
 from tbc_models.cli.terminal import (
     command,
+    errors_in_one_line,
     plain_table,
     progress_bar,
     require_writable,
     write_named,
     write_picture,
 )
-from tbc_models.cli.train import told_in_one_line
 
 if TYPE_CHECKING:
     from tbc_models.comparing.runs import Plan, Run
@@ -32,48 +32,57 @@ _ENOUGH = 5  # seeds
 )
 def compare(
     data: Annotated[
-        str, typer.Option(metavar="NAME[:PATH]", help="What is learned, as `tbc train` takes it.")
+        str, typer.Option(metavar="NAME[:PATH]", help="Data set, as for `tbc train`.")
     ] = "mnist",
     budget: Annotated[
         Literal["parameters", "macs", "both"] | None,
-        typer.Option(help="What is to be equal.  [default: both, in turn]"),
+        typer.Option(help="Quantity that is equal in all networks.  [default: both, in turn]"),
     ] = None,
     ablation: Annotated[
         Literal["splits", "mixer"] | None,
-        typer.Option(help="Compare TiedResNets instead: as Table 5, or as Table 6."),
+        typer.Option(help="Compare TiedResNets instead, as in Table 5 or Table 6."),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each network; at least 2.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 8,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, of one thread each.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="Number of times each network is trained, at least 2.")
+    ] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 8,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Number of trainings at a time, each on one thread.")
+    ] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep the runs that the --json file has.")
+        bool, typer.Option("--resume", help="Resume: keep the runs in the --json file.")
     ] = False,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write to it, anew after every run."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write the results to this file after every run."
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the result: PNG, SVG or PDF.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Plot the result to this PNG, SVG or PDF file."),
     ] = None,
 ) -> None:
     """Compare SC, GC, TBC and TGC fairly: at equal parameters and at equal MACs, over seeds.
 
-    Every network is trained from scratch with the same seeds; shown are means, 95 % intervals
-    and a paired test against SC. A quarter of an hour on one core for MNIST.
+    Every network is trained from scratch with the same seeds. Prints means, 95 % intervals and a
+    paired test against SC. Takes a quarter of an hour on one core for MNIST.
     """
     if seeds < 2:
-        raise typer.BadParameter(f"{seeds} gives no interval: at least 2.", param_hint="--seeds")
+        raise typer.BadParameter(
+            f"{seeds} gives no interval; use at least 2.", param_hint="--seeds"
+        )
     if ablation and budget:
         raise typer.BadParameter(
-            "the networks of an ablation differ in cost: leave it out.", param_hint="--budget"
+            "the networks of an ablation differ in cost; leave --budget out.", param_hint="--budget"
         )
     if resume and json_file is None:
-        raise typer.BadParameter("needs the --json file to go on with.", param_hint="--resume")
+        raise typer.BadParameter("needs --json with the file to resume.", param_hint="--resume")
     require_writable(json_file, "--json")
     require_writable(plot, "--plot")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"{plot} must end in .png, .svg or .pdf.", param_hint="--plot")
-    with told_in_one_line(debug=False):
+    with errors_in_one_line():
         plan = _plan(data, ablation, budget, seeds, epochs)
         made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
         console.print(_networks(plan))
@@ -98,17 +107,18 @@ def _plan(
     seeds: int,
     epochs: int,
 ) -> "Plan":
-    """Decide what is compared."""
+    """Open the data, and decide what is compared."""
     from dataclasses import replace
 
     from tbc_models.comparing.runs import Plan
+    from tbc_models.data import open_data
     from tbc_models.training.recipes import RECIPES
 
     recipe = replace(RECIPES["small"], epochs=epochs)
     panels: Any = (ablation,) if ablation else ("parameters", "macs")
     if budget in ("parameters", "macs"):
         panels = (budget,)
-    return Plan(data, panels, seeds, recipe)
+    return Plan(open_data(data), panels, seeds, recipe)
 
 
 def _kept(file: Path, plan: "Plan") -> "list[Run]":
@@ -116,19 +126,19 @@ def _kept(file: Path, plan: "Plan") -> "list[Run]":
 
     try:
         return read_runs(file.read_text(encoding="utf-8"), plan)
-    except ValueError as error:  # what is no text at all raises one too
-        raise CompareError(f"{file} cannot be gone on with: {error}") from None
+    except ValueError as error:  # so does a file that is not text
+        raise CompareError(f"{file} cannot be resumed: {error}") from None
 
 
 def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
-    """Make the runs that are missing, and write what there is after each."""
+    """Make the runs that are missing, and write the report after each."""
     from tbc_models.comparing.runs import report, runs
     from tbc_models.results import as_json
 
     made_by = command()
     made = list(made)
     with progress_bar() as bar:
-        total = len(plan.networks()) * plan.seeds
+        total = len(plan.candidates) * plan.seeds
         task = bar.add_task("Training", total=total, completed=len(made))
         for run in runs(plan, made, jobs):
             made.append(run)
@@ -140,19 +150,22 @@ def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> 
 
 def _networks(plan: "Plan") -> Table:
     """Show what the networks cost, before they are trained."""
-    first, *_ = networks = plan.networks()
+    first = plan.candidates[0]
     of_trunk = ["widths", "equal"] if "widths" in first.options else []
     numbers = ("parameters", "ratio", "MACs", "ratio")
     shown = plain_table("network", *of_trunk, *numbers, left=1 + len(of_trunk))
-    for network in networks:
+    for network in plan.candidates:
         own = []
         if of_trunk:
             equal = "both" if len(network.panels) == 2 else network.panels[0]
             own = [" ".join(map(str, network.options["widths"])), equal]
         shown.add_row(
-            *(network.label, *own),
-            *(f"{network.parameters:,}", f"{network.parameters / first.parameters:.3f}"),
-            *(f"{network.macs:,}", f"{network.macs / first.macs:.3f}"),
+            network.label,
+            *own,
+            f"{network.parameters:,}",
+            f"{network.parameters / first.parameters:.3f}",
+            f"{network.macs:,}",
+            f"{network.macs / first.macs:.3f}",
         )
     return shown
 
@@ -169,7 +182,10 @@ def _results(report: dict[str, Any]) -> Table:
         difference = "" if first else plus_minus(row["difference"], "+")
         p = "" if first else p_value(row["p_holm"])
         shown.add_row(
-            *(TITLES[row["panel"]] if first else "", labels[row["network"]], plus_minus(row)),
-            *(difference, p),
+            TITLES[row["panel"]] if first else "",
+            labels[row["network"]],
+            plus_minus(row),
+            difference,
+            p,
         )
     return shown

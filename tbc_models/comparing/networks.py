@@ -1,12 +1,13 @@
-"""Which networks `tbc compare` compares: one small trunk in four families, and two ablations.
+"""The networks that `tbc compare` compares: one small trunk in four families, and two ablations.
 
-Families are compared at equal cost. TBC with B blocks stores B² times fewer weights than SC of the
-same channels and multiplies B times less; so at equal parameters it may have about B times as many
-channels, and at equal MACs √B times as many. All widths are SC's times one factor, rounded to
-multiples of G·B, and the factor is the one whose count, of the whole network, is nearest to SC's.
+Families are compared at equal cost. With the same channels, TBC with B blocks stores B² times fewer
+weights than SC and needs B times fewer multiplications. So at equal parameters it can have about B
+times as many channels, and at equal MACs about √B times as many. All widths of a family are SC's
+times one factor, rounded to multiples of G·B; the factor is chosen so that the count of the whole
+network comes nearest to SC's.
 
-The ablations are Tables 5 and 6 of the paper on a smaller network. Their rows differ in cost, as
-the paper's do.
+The ablations repeat Tables 5 and 6 of the paper with a smaller network. Their rows differ in cost,
+as the paper's do.
 """
 
 import math
@@ -19,7 +20,7 @@ import timm
 import torch
 from torch import nn
 
-from tbc_gpu import TiedBlockConv2d
+from tbc_gpu import TiedBlockConv2d, operator_name
 from tbc_models.count import measure
 from tbc_ref import cost
 
@@ -27,21 +28,21 @@ Budget = Literal["parameters", "macs"]
 Ablation = Literal["splits", "mixer"]
 
 WIDTHS = (8, 16, 32, 32)
-"""Channels of the trunk's four layers in SC; the widths of the others follow from them."""
+"""Output channels of the trunk's four layers in SC; the other families' widths follow from them."""
 
 FAMILIES = (
     *((1, 1), (2, 1), (4, 1), (8, 1)),  # SC and GC
     *((1, 2), (1, 4), (1, 8)),  # TBC, which at B = 1 is SC
     *((2, 2), (2, 4), (2, 8)),  # TGC, which at B = 1 is GC
 )
-"""(G, B) of all that are compared."""
+"""(G, B) of every network that is compared."""
 
 MOST = 1.05
-"""No network costs more than this times what SC costs."""
+"""Largest cost of a network, relative to SC's."""
 
 RESNET: dict[str, Any] = {"channels": (16, 32, 64, 128)}
-"""Of `tied_resnet14_s`, for the ablations: a quarter of ResNet-50's channels, with the splits and
-the base widths that the paper names."""
+"""Options of `tied_resnet14_s` in the ablations: a quarter of ResNet-50's channels, so that the
+paper's splits and base widths fit."""
 
 _STRIDES = (2, 1, 2)  # of the layers after the stem
 _SETTINGS: dict[Ablation, dict[str, dict[str, Any]]] = {
@@ -58,13 +59,13 @@ _SETTINGS: dict[Ablation, dict[str, dict[str, Any]]] = {
 }
 
 
-class Images(NamedTuple):
-    """What a network must know of the images.
+class ImageShape(NamedTuple):
+    """The properties of the images that a network is built for.
 
     Attributes:
-        channels: of an image.
+        channels: number of channels.
         size: height and width in pixels.
-        classes: how many there are.
+        classes: number of classes.
     """
 
     channels: int
@@ -73,17 +74,17 @@ class Images(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Network:
+class Candidate:
     """One of the networks that are compared.
 
     Attributes:
-        name: that no other one has.
-        label: how it is called in tables and plots.
-        panels: where it is shown: "parameters" or "macs", those that are equal to SC's; or the
-            name of the ablation.
-        options: of `SmallTrunk`, or in an ablation of `tied_resnet14_s`.
-        parameters: of the whole network, batch normalisation included.
-        macs: of its convolutions and linear layers, for one image.
+        name: unique name.
+        label: short name in tables and plots.
+        panels: comparisons that it takes part in: "parameters", "macs" or both, whichever it has
+            in common with SC; or the ablation.
+        options: arguments of `SmallTrunk`, or of `tied_resnet14_s` in an ablation.
+        parameters: number of parameters, batch normalisation included.
+        macs: MACs of its convolutions and linear layers for one image.
     """
 
     name: str
@@ -97,14 +98,14 @@ class Network:
 class SmallTrunk(nn.Sequential):
     """A 3x3 SC, three 3x3 layers of a family, global average pooling, a linear classifier.
 
-    Batch normalisation and ReLU follow every convolution. Filters are drawn as `torch.nn.Conv2d`
-    draws them, for the fan-in that they really have; SC and GC are `torch.nn.Conv2d`.
+    Batch normalisation and ReLU follow every convolution. Filters are initialised as in
+    `torch.nn.Conv2d`, according to their actual fan-in; SC and GC are `torch.nn.Conv2d`.
 
     Args:
         widths: output channels of the four convolutions, multiples of G·B.
         groups: G.
         blocks: B.
-        images: what it is for. The first convolution halves images of more than 16 pixels.
+        images: shape of the images. The first convolution halves those of more than 16 pixels.
 
     Shape:
         - Input: (N, C, H, W).
@@ -114,7 +115,7 @@ class SmallTrunk(nn.Sequential):
         ValueError: if there are not four widths, or one is not a multiple of G·B.
 
     Example:
-        >>> trunk = SmallTrunk((16, 32, 64, 64), blocks=2, images=Images(1, 28, 10))
+        >>> trunk = SmallTrunk((16, 32, 64, 64), blocks=2, images=ImageShape(1, 28, 10))
         >>> trunk(torch.zeros(3, 1, 28, 28)).shape
         torch.Size([3, 10])
         >>> trunk_cost((16, 32, 64, 64), blocks=2, images=trunk.images)[0]
@@ -124,7 +125,7 @@ class SmallTrunk(nn.Sequential):
     """
 
     def __init__(
-        self, widths: Sequence[int], *, groups: int = 1, blocks: int = 1, images: Images
+        self, widths: Sequence[int], *, groups: int = 1, blocks: int = 1, images: ImageShape
     ) -> None:
         if len(widths) != 1 + len(_STRIDES) or any(w < 1 or w % (groups * blocks) for w in widths):
             raise ValueError(
@@ -143,7 +144,7 @@ class SmallTrunk(nn.Sequential):
 
 
 def trunk_cost(
-    widths: Sequence[int], *, groups: int = 1, blocks: int = 1, images: Images
+    widths: Sequence[int], *, groups: int = 1, blocks: int = 1, images: ImageShape
 ) -> tuple[int, int]:
     """Count a `SmallTrunk` by the paper's formulas.
 
@@ -151,7 +152,7 @@ def trunk_cost(
         widths: output channels of the four convolutions.
         groups: G.
         blocks: B.
-        images: what it is for.
+        images: shape of the images.
 
     Returns:
         Parameters and MACs.
@@ -160,7 +161,7 @@ def trunk_cost(
         ValueError: if a width does not divide by G·B.
 
     Example:
-        >>> trunk_cost(WIDTHS, images=Images(1, 28, 10))
+        >>> trunk_cost(WIDTHS, images=ImageShape(1, 28, 10))
         (15554, 444128)
     """
     parameters = macs = 0
@@ -177,20 +178,20 @@ def trunk_cost(
 
 
 @cache
-def equal_widths(budget: Budget, groups: int, blocks: int, images: Images) -> tuple[int, ...]:
+def equal_widths(budget: Budget, groups: int, blocks: int, images: ImageShape) -> tuple[int, ...]:
     """Find the widths at which a family costs what SC costs.
 
     Args:
-        budget: what is to be equal.
+        budget: quantity that is equal.
         groups: G.
         blocks: B.
-        images: what the network is for.
+        images: shape of the images.
 
     Returns:
         The widths of the four layers, SC's times one factor, rounded to multiples of G·B.
 
     Example:
-        >>> equal_widths("macs", 1, 4, Images(1, 28, 10))
+        >>> equal_widths("macs", 1, 4, ImageShape(1, 28, 10))
         (16, 32, 64, 64)
     """
     parts = groups * blocks
@@ -208,18 +209,18 @@ def equal_widths(budget: Budget, groups: int, blocks: int, images: Images) -> tu
     return min(sorted(found), key=off)
 
 
-def families(budgets: Sequence[Budget], images: Images) -> list[Network]:
+def families(budgets: Sequence[Budget], images: ImageShape) -> list[Candidate]:
     """List the networks of a comparison at equal cost, SC first.
 
     Args:
-        budgets: what is to be equal, in turn.
-        images: what the networks are for.
+        budgets: quantities that are equal, one comparison for each.
+        images: shape of the images.
 
     Returns:
-        The networks; one that fits both budgets stands there once.
+        The candidates; one that fits both budgets is listed once.
 
     Example:
-        >>> networks = families(["parameters", "macs"], Images(1, 28, 10))
+        >>> networks = families(["parameters", "macs"], ImageShape(1, 28, 10))
         >>> [n.name for n in networks][:2]
         ['SC, 8-16-32-32', 'GC G=2, 12-22-44-44']
     """
@@ -229,7 +230,7 @@ def families(budgets: Sequence[Budget], images: Images) -> list[Network]:
             widths = equal_widths(budget, groups, blocks, images)
             panels.setdefault((groups, blocks, widths), []).append(budget)
     return [
-        Network(
+        Candidate(
             f"{family(groups, blocks)}, {'-'.join(map(str, widths))}",
             family(groups, blocks),
             tuple(shown),
@@ -240,18 +241,18 @@ def families(budgets: Sequence[Budget], images: Images) -> list[Network]:
     ]
 
 
-def ablation(which: Ablation, images: Images) -> list[Network]:
-    """List the networks of an ablation, what the paper chose first.
+def ablation(which: Ablation, images: ImageShape) -> list[Candidate]:
+    """List the networks of an ablation, the paper's choice first.
 
     Args:
-        which: "splits" for Table 5, "mixer" for Table 6 and no mixer at all.
-        images: what the networks are for, of at least 16 pixels.
+        which: "splits" for Table 5; "mixer" for Table 6, with a network without a mixer beside it.
+        images: shape of the images, which need at least 16 pixels.
 
     Returns:
-        The networks.
+        The candidates.
 
     Example:
-        >>> [network.name for network in ablation("splits", Images(1, 28, 10))]
+        >>> [network.name for network in ablation("splits", ImageShape(1, 28, 10))]
         ['4s32w', '2s48w', '6s24w', '8s18w']
     """
     networks = []
@@ -259,29 +260,28 @@ def ablation(which: Ablation, images: Images) -> list[Network]:
         options = RESNET | own
         with torch.device("meta"):
             counted = measure(_resnet(options, images), images.size)
-        networks.append(Network(name, name, (which,), options, counted.parameters, counted.macs))
+        networks.append(Candidate(name, name, (which,), options, counted.parameters, counted.macs))
     return networks
 
 
-def build(network: Network, images: Images) -> nn.Module:
-    """Build a network; its weights are drawn from PyTorch's generator.
+def build(candidate: Candidate, images: ImageShape) -> nn.Module:
+    """Build a candidate; its weights are drawn from PyTorch's global generator.
 
     Args:
-        network: as `families` or `ablation` list it.
-        images: what it is for.
+        candidate: candidate that `families` or `ablation` lists.
+        images: shape of the images.
 
     Returns:
-        The network, with channels-last weights, which is the faster layout for most of them.
+        The network, with channels-last weights, the faster layout for most candidates.
 
     Example:
-        >>> images = Images(1, 8, 10)
+        >>> images = ImageShape(1, 8, 10)
         >>> build(families(["macs"], images)[4], images)[3]
         TiedBlockConv2d(...)
     """
-    trunk = "widths" in network.options
-    built = (
-        SmallTrunk(**network.options, images=images) if trunk else _resnet(network.options, images)
-    )
+    options = candidate.options
+    trunk = "widths" in options
+    built = SmallTrunk(**options, images=images) if trunk else _resnet(options, images)
     return built.to(memory_format=torch.channels_last)
 
 
@@ -293,23 +293,17 @@ def family(groups: int, blocks: int) -> str:
         blocks: B.
 
     Returns:
-        The operator, with what it needs to be told.
+        The operator, with G and B where they are more than one.
 
     Example:
         >>> family(1, 1), family(1, 4), family(2, 4)
         ('SC', 'TBC B=4', 'TGC G=2 B=4')
     """
-    operator = {
-        (False, False): "SC",
-        (True, False): "GC",
-        (False, True): "TBC",
-        (True, True): "TGC",
-    }
-    told = [f"{name}={n}" for name, n in (("G", groups), ("B", blocks)) if n > 1]
-    return " ".join([operator[groups > 1, blocks > 1], *told])
+    counts = [f"{name}={n}" for name, n in (("G", groups), ("B", blocks)) if n > 1]
+    return " ".join([operator_name(groups, blocks), *counts])
 
 
-def _strides(images: Images) -> tuple[int, ...]:
+def _strides(images: ImageShape) -> tuple[int, ...]:
     return (2 if images.size > 16 else 1, *_STRIDES)
 
 
@@ -320,7 +314,7 @@ def _convolution(into: int, out: int, stride: int, groups: int, blocks: int) -> 
     return TiedBlockConv2d(into, out, 3, **options, blocks=blocks)
 
 
-def _resnet(options: dict[str, Any], images: Images) -> nn.Module:
+def _resnet(options: dict[str, Any], images: ImageShape) -> nn.Module:
     of_images = {"in_chans": images.channels, "num_classes": images.classes}
     built: nn.Module = timm.create_model("tied_resnet14_s", **(options | of_images))
     return built

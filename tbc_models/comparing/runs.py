@@ -1,8 +1,8 @@
-"""The runs of `tbc compare`, each in a process of its own, and the file that they add up to.
+"""The runs of `tbc compare`, each in a process of its own, and the report that they add up to.
 
-A run is a function of its network, its seed and the settings: one thread, weights drawn after the
-seed, batches that the seed orders. So one machine gives the same accuracies every time, whatever
-the number of processes, and a run that the file has need not be made again.
+A run depends only on its network, its seed and the settings: it uses one thread, draws the weights
+after seeding, and shuffles batches by the seed. So a machine gives the same accuracies every time,
+whatever the number of processes, and a run that is in the file already need not be repeated.
 """
 
 import json
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -20,20 +20,20 @@ import torch
 from tbc_models.comparing.networks import (
     Ablation,
     Budget,
-    Images,
-    Network,
+    Candidate,
+    ImageShape,
     ablation,
     build,
     families,
 )
 from tbc_models.comparing.statistics import compare_paired, holm, interval
-from tbc_models.data import Data, open_data
+from tbc_models.data import Data
 from tbc_models.results import machine
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.recipes import Recipe
 from tbc_models.training.run import fit
 
-# Whose versions the accuracies may depend on by a hair.
+# Packages whose versions may change the accuracies slightly.
 _PACKAGES = ("torchvision", "lightning", "timm", "scipy")
 
 
@@ -42,29 +42,34 @@ class Plan:
     """What is compared, and how it is trained.
 
     Attributes:
-        data: as `open_data` takes it.
-        panels: what is equal, "parameters" and "macs" in turn; or one ablation.
-        seeds: how many; they are 0, 1, 2 and so on.
-        recipe: of every run.
+        data: images to train and test with.
+        panels: comparisons to make: "parameters", "macs" or both, at which networks cost the same;
+            or one ablation.
+        seeds: number of seeds; they are 0, 1, 2 and so on.
+        recipe: training recipe of every run.
     """
 
-    data: str
+    data: Data
     panels: tuple[Budget, ...] | tuple[Ablation]
     seeds: int
     recipe: Recipe
 
-    def networks(self) -> list[Network]:
-        """List the networks, the yardstick first."""
-        images = images_of(_opened(self.data))
+    @cached_property
+    def image_shape(self) -> ImageShape:
+        """Channels, size and classes of the images."""
+        return ImageShape(self.data.channels, self.data.size, len(self.data.classes))
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The networks that are compared, the yardstick first."""
         if self.panels in (("splits",), ("mixer",)):
-            return ablation(self.panels[0], images)  # type: ignore[arg-type]
-        return families(self.panels, images)  # type: ignore[arg-type]
+            return tuple(ablation(self.panels[0], self.image_shape))  # type: ignore[arg-type]
+        return tuple(families(self.panels, self.image_shape))  # type: ignore[arg-type]
 
     def settings(self) -> dict[str, Any]:
-        """Tell all that the accuracies depend on, but for the machine."""
-        data = _opened(self.data)
-        counts = {"train": len(data.train), "test": len(data.test)}
-        plan = {"data": self.data, **counts, "panels": list(self.panels), "seeds": self.seeds}
+        """Return everything that the accuracies depend on, except the machine."""
+        counts = {"train": len(self.data.train), "test": len(self.data.test)}
+        plan = {"data": self.data.name, **counts, "panels": list(self.panels), "seeds": self.seeds}
         return plan | {f"recipe: {name}": value for name, value in asdict(self.recipe).items()}
 
 
@@ -72,9 +77,9 @@ class Run(NamedTuple):
     """One training.
 
     Attributes:
-        network: its name.
-        seed: of its weights and batches.
-        top1: part of the test images whose class is the most probable one.
+        network: name of the candidate.
+        seed: seed of its weights and batches.
+        top1: fraction of the test images whose class is the most probable one.
         loss: mean cross entropy of the test images.
     """
 
@@ -85,76 +90,48 @@ class Run(NamedTuple):
 
 
 class CompareError(ValueError):
-    """A comparison that cannot be made or gone on with, and why.
+    """A comparison that cannot be made or resumed, and why."""
+
+
+def run_once(candidate: Candidate, seed: int, plan: Plan) -> Run:
+    """Train one candidate with one seed, in this process.
 
     Args:
-        message: one line.
-
-    Example:
-        >>> raise CompareError("TBC B=2, seed 3: the loss is nan at step 5")
-        Traceback (most recent call last):
-        ...
-        tbc_models.comparing.runs.CompareError: TBC B=2, seed 3: the loss is nan at step 5
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-
-
-def images_of(data: Data) -> Images:
-    """Tell what a network must know of the images.
-
-    Args:
-        data: that it is trained on.
+        candidate: network to train.
+        seed: seed of its initial weights and of its batches.
+        plan: images and recipe.
 
     Returns:
-        Channels, size and classes.
-
-    Example:
-        >>> images_of(open_data("digits"))
-        Images(channels=1, size=8, classes=10)
-    """
-    return Images(data.channels, data.size, len(data.classes))
-
-
-def train(network: Network, seed: int, plan: Plan) -> Run:
-    """Make one run, in this process.
-
-    Args:
-        network: what is trained.
-        seed: of its first weights and of its batches.
-        plan: how it is trained.
-
-    Returns:
-        How well it does on the test images.
+        Its score on the test images.
 
     Raises:
         CompareError: if the loss is not finite.
 
     Example:
         >>> from dataclasses import replace
+        >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan("digits", ("macs",), 2, replace(RECIPES["small"], epochs=1))
-        >>> train(plan.networks()[0], 0, plan) == train(plan.networks()[0], 0, plan)
+        >>> recipe = replace(RECIPES["small"], epochs=1)
+        >>> plan = Plan(open_data("digits"), ("macs",), 2, recipe)
+        >>> run_once(plan.candidates[0], 0, plan) == run_once(plan.candidates[0], 0, plan)
         True
     """
-    data = _opened(plan.data)
     torch.manual_seed(seed)
-    built = build(network, images_of(data))
+    network = build(candidate, plan.image_shape)
     try:
-        score = fit(built, data, plan.recipe, seed=seed)
+        score = fit(network, plan.data, plan.recipe, seed=seed)
     except DivergedError as error:
-        raise CompareError(f"{network.name}, seed {seed}: {error}") from None
-    return Run(network.name, seed, round(score.top1, 6), round(score.loss, 6))
+        raise CompareError(f"{candidate.name}, seed {seed}: {error}") from None
+    return Run(candidate.name, seed, round(score.top1, 6), round(score.loss, 6))
 
 
 def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
-    """Make all runs that there are not yet, as they come.
+    """Make all runs that are missing, and yield each when it is done.
 
     Args:
         plan: what is compared.
-        have: runs that need not be made again.
-        jobs: processes that train at the same time.
+        have: runs that need not be repeated.
+        jobs: number of processes that train at the same time.
 
     Yields:
         The runs, those of the first seeds first.
@@ -163,57 +140,58 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
         CompareError: if a loss is not finite.
 
     Example:
+        >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan("digits", ("macs",), 1, RECIPES["small"])
-        >>> have = [Run(network.name, 0, 0.5, 1.0) for network in plan.networks()]
+        >>> plan = Plan(open_data("digits"), ("macs",), 1, RECIPES["small"])
+        >>> have = [Run(candidate.name, 0, 0.5, 1.0) for candidate in plan.candidates]
         >>> list(runs(plan, have, jobs=1))
         []
     """
     made = {(run.network, run.seed) for run in have}
     wanted = [
-        (network, seed)
+        (candidate, seed)
         for seed in range(plan.seeds)
-        for network in plan.networks()
-        if (network.name, seed) not in made
+        for candidate in plan.candidates
+        if (candidate.name, seed) not in made
     ]
-    with _processes(jobs) as pool:
+    with _processes(jobs, plan) as pool:
         try:
-            waiting = [pool.submit(train, network, seed, plan) for network, seed in wanted]
+            waiting = [pool.submit(_run_in_worker, candidate, seed) for candidate, seed in wanted]
             for done in as_completed(waiting):
                 yield done.result()
-        finally:  # an error, or nobody asks for more
+        finally:  # after an error, or when the caller stops asking
             pool.shutdown(cancel_futures=True)
 
 
 def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
-    """Put together all that is known.
+    """Collect the results for a file.
 
     Args:
         plan: what is compared.
-        made: the runs so far.
-        command: that asked for them.
+        made: runs so far, in any order.
+        command: command line that asked for them.
 
     Returns:
-        Command, machine, settings, networks, runs, and once every run is there the statistics, for
-        a file.
+        Command, machine, settings, networks and runs; also the statistics once no run is missing.
 
     Example:
+        >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan("digits", ("macs",), 2, RECIPES["small"])
-        >>> made = [Run(n.name, seed, 0.9, 1.0) for n in plan.networks() for seed in (0, 1)]
+        >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
+        >>> made = [Run(one.name, seed, 0.9, 1.0) for one in plan.candidates for seed in (0, 1)]
         >>> report(plan, made, "tbc compare")["statistics"][0]["mean"]
         0.9
     """
-    networks = plan.networks()
-    order = {network.name: i for i, network in enumerate(networks)}
+    candidates = plan.candidates
+    order = {candidate.name: i for i, candidate in enumerate(candidates)}
     rows = [run._asdict() for run in sorted(made, key=lambda run: (run.seed, order[run.network]))]
-    whole = len(rows) == len(networks) * plan.seeds
+    whole = len(rows) == len(candidates) * plan.seeds
     return {
         "command": command,
         "machine": machine(*_PACKAGES),
         "settings": plan.settings(),
-        "networks": [asdict(network) | {"panels": list(network.panels)} for network in networks],
-        "statistics": [s for panel in plan.panels for s in _statistics(panel, networks, made)]
+        "networks": [asdict(one) | {"panels": list(one.panels)} for one in candidates],
+        "statistics": [s for panel in plan.panels for s in _statistics(panel, candidates, made)]
         if whole
         else [],
         "runs": rows,
@@ -221,22 +199,24 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
 
 
 def read_runs(text: str, plan: Plan) -> list[Run]:
-    """Read the runs of a file that is to be gone on with.
+    """Read the runs of a comparison that is to be resumed.
 
     Args:
-        text: of the file.
+        text: content of its file.
         plan: what is compared now.
 
     Returns:
         Its runs.
 
     Raises:
-        CompareError: if it is no file of `tbc compare`, or one with other settings or of another
-            machine; the first that differs is named.
+        CompareError: if the file is not from `tbc compare`, or has other settings or another
+            machine; the message names the first difference.
 
     Example:
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.results import as_json
         >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan("digits", ("macs",), 2, RECIPES["small"])
+        >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
         >>> read_runs(as_json(report(plan, [], "tbc compare")), plan)
         []
     """
@@ -254,14 +234,14 @@ def read_runs(text: str, plan: Plan) -> list[Run]:
 
 
 def _statistics(
-    panel: str, networks: Sequence[Network], made: Sequence[Run]
+    panel: str, candidates: Sequence[Candidate], made: Sequence[Run]
 ) -> list[dict[str, Any]]:
-    """Compare the networks of a panel with the yardstick, the first of all."""
+    """Compare the candidates of a panel with the yardstick, the first of all."""
     top1 = {
-        network.name: [run.top1 for run in sorted(made, key=_seed) if run.network == network.name]
-        for network in networks
+        one.name: [run.top1 for run in sorted(made, key=_seed) if run.network == one.name]
+        for one in candidates
     }
-    yardstick, *others = [network for network in networks if panel in network.panels]
+    yardstick, *others = [one for one in candidates if panel in one.panels]
     compared = [compare_paired(top1[other.name], top1[yardstick.name]) for other in others]
     corrected = holm([pair.p for pair in compared])
     of_yardstick = interval(top1[yardstick.name])._asdict()
@@ -277,24 +257,37 @@ def _seed(run: Run) -> int:
     return run.seed
 
 
-@cache
-def _opened(spec: str) -> Data:
-    return open_data(spec)
+# The plan in a worker process, which gets it once, at its start: it holds all images.
+_plan: Plan
 
 
-def _processes(jobs: int) -> Executor:
-    # Spawned, for a forked process would inherit locks and threads of PyTorch.
-    spawned = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=spawned, initializer=_prepare)
+def _processes(jobs: int, plan: Plan) -> Executor:
+    # Spawned, because a forked process would inherit locks and threads of PyTorch.
+    return ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare,
+        initargs=(plan,),
+    )
 
 
-def _prepare() -> None:
-    torch.set_num_threads(1)  # sums in one order, and no two processes on one core
+def _prepare(plan: Plan) -> None:
+    torch.set_num_threads(1)  # sums in a fixed order, and one core for each process
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    _remember(plan)
+
+
+def _remember(plan: Plan) -> None:
+    global _plan
+    _plan = plan
+
+
+def _run_in_worker(candidate: Candidate, seed: int) -> Run:
+    return run_once(candidate, seed, _plan)
 
 
 def _end_with_the_parent() -> None:
-    """Stop a process whose parent was killed; it would wait for work for ever."""
+    """Exit if the parent is killed, instead of waiting for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
