@@ -77,15 +77,15 @@ def test_a_case_that_raises_is_told_like_one_that_differs(
 def test_one_case_alone_shows_what_it_is() -> None:
     result = runner.invoke(app, ["check", "--operator", "TGC", "--case", "17", "--device", "cpu"])
     assert result.exit_code == 0
-    assert str(drawing.draw("TGC", 0, 17, "float64")) in result.output
+    assert str(drawing.draw_case("TGC", 0, 17, "float64")) in result.output
 
 
 def test_cases_vary_and_are_drawn_from_seed_and_index_alone() -> None:
-    first, again = (drawing.draw("TGC", 3, 14, "float32") for _ in range(2))
+    first, again = (drawing.draw_case("TGC", 3, 14, "float32") for _ in range(2))
     assert str(first) == str(again)
     np.testing.assert_array_equal(first.x, again.x)
     assert first.x.dtype == np.float32
-    cases = [drawing.draw("TGC", 0, i, "float64") for i in range(500)]
+    cases = [drawing.draw_case("TGC", 0, i, "float64") for i in range(500)]
     for option in ("stride", "dilation", "padding", "groups", "blocks"):
         assert len({str(case.options[option]) for case in cases}) >= 4
     assert {"same", "valid"} <= {case.options["padding"] for case in cases}
@@ -204,7 +204,7 @@ def test_layouts_reach_both_implementations(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(checking, "tied_block_conv2d", noted_torch)
     kinds = set()
     for i in range(60):
-        case = drawing.draw("TBC", 0, i, "float32")
+        case = drawing.draw_case("TBC", 0, i, "float32")
         checking.run_reference(case)
         checking.run_torch(case, "cpu")
         strides = tuple(stride // case.x.itemsize for stride in case.x.strides)

@@ -1,8 +1,8 @@
 """Random cases of the six operators: shapes, options, memory layouts and numbers.
 
-A case is drawn from (seed, operator, index, dtype) alone, so any one can be run again by itself.
-Three cases in four are small, which covers the combinations of options; the fourth has up to 64
-channels, 40 pixels, kernels of 11 taps and strides of 13.
+A case depends only on (seed, operator, index, dtype), so each can be run again by itself. Three
+quarters of the cases are small, and cover the combinations of options; the others have up to 64
+channels, images up to 40 pixels high and wide, kernels of up to 11 taps and strides of up to 13.
 """
 
 import math
@@ -21,7 +21,7 @@ from tbc_models.checking.names import DType, Operator
 Quantity = Literal["y", "dx", "dw", "db"]
 Layout = Literal["contiguous", "channels-last", "strided", "expanded", "reversed"]
 LAYOUTS: tuple[Layout, ...] = ("contiguous", "channels-last", "strided", "expanded", "reversed")
-# A large case may take this many multiply-accumulates, or one would hold up hundreds of others.
+# The most MACs of a large case; without a limit, one case would delay hundreds of others.
 MOST_MACS = 10_000_000
 
 
@@ -81,7 +81,7 @@ class Case:
         return f"{self.operator} x{self.x.shape} w{self.w.shape} {bias}{options}{layouts}"
 
     def command(self, device: str) -> str:
-        """Give the command line that runs this case alone."""
+        """Return the command line that runs this case alone."""
         words = ["tbc", "check", "--operator", self.operator, "--case", str(self.index)]
         words += ["--seed", str(self.seed), "--dtype", self.dtype, "--device", device]
         return shlex.join(words)
@@ -102,27 +102,27 @@ class Shapes(NamedTuple):
 
 
 class Dice:
-    """Random sizes: small ones, or now and then large ones."""
+    """Random sizes, small by default."""
 
     def __init__(self, rng: np.random.Generator, *, large: bool) -> None:
         self.rng = rng
         self.large = large
 
     def some(self, low: int, high: int, largest: int | None = None) -> int:
-        """An int from `low` to `high`, or, in a large case, to `largest`."""
+        """Draw an int from `low` to `high`, or in a large case to `largest`."""
         top = largest if self.large and largest is not None else high
         return int(self.rng.integers(low, max(low, top), endpoint=True))
 
     def pair(self, low: int, high: int, largest: int | None = None) -> tuple[int, int]:
-        """Two such ints: vertical and horizontal."""
+        """Draw two such ints, vertical and horizontal."""
         return self.some(low, high, largest), self.some(low, high, largest)
 
     def batch(self) -> int:
-        """The size of a batch: now and then 0, which leaves nothing to compare."""
+        """Draw the size of a batch, which is rarely 0: an empty batch must work as well."""
         return 0 if self.rng.random() < 0.02 else self.some(1, 3)
 
 
-def draw(operator: str, seed: int, index: int, dtype: str) -> Case:
+def draw_case(operator: str, seed: int, index: int, dtype: str) -> Case:
     """Draw a random case: shapes, options, memory layouts, and numbers uniform in [−1, 1].
 
     Args:
@@ -139,7 +139,7 @@ def draw(operator: str, seed: int, index: int, dtype: str) -> Case:
         ValueError: for an unknown dtype.
 
     Example:
-        >>> print(draw("TFC", seed=0, index=3, dtype="float64"))
+        >>> print(draw_case("TFC", seed=0, index=3, dtype="float64"))
         TFC x(3, 38) w(64, 38) bias, blocks=1; x reversed
     """
     name, takes = OPERATORS[operator]
@@ -219,13 +219,13 @@ def _convolution(dice: Dice, takes: Sequence[str]) -> Shapes:
 
 
 def laid_out(array: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Store an array in another way.
+    """Store an array in another memory layout.
 
     Args:
         array: any shape.
         layout: "contiguous"; "channels-last", with axis 1 innermost; "strided", every other
             number of a wider array; "expanded", its first entry along axis 0 repeated by a
-            stride of zero, so that the numbers are others; or "reversed", with negative strides.
+            stride of zero, which changes the numbers; or "reversed", with negative strides.
 
     Returns:
         A view or a copy.

@@ -1,16 +1,16 @@
 """The reference and the PyTorch backend on the same random numbers.
 
 Inputs, weights, biases and cotangents are uniform in [−1, 1]. Every product that an operator sums
-is at most 1 in size, so every partial sum of n products is at most n, and each of the n roundings
-is off by at most ε/2 of such a sum. Roundings rarely all go the same way: two correct
-implementations end about n·ε apart. That is the unit of the errors, and `TOLERANCE` units are
-allowed; a wrong sign or index gives millions.
+is at most 1 in absolute value, so a partial sum of n products is at most n, and each of the n
+roundings has an error of at most ε/2 times such a sum. Most roundings cancel: the results of two
+correct implementations differ by about n·ε. That is the unit of the errors, and `TOLERANCE` units
+are allowed; a wrong sign or index gives millions.
 
-In the 16-bit dtypes that unit would be as large as the outputs, and a test in it would pass
-anything. There the unit is ε times the largest entry, or times √n where that is larger: about the
-size of a sum of n products of random signs. Results are rounded to 16 bits once, or, in PyTorch's
-plainest kernel, at each of up to 121 kernel taps, which is a random walk of √121/2 ≈ 6 units at
-most: `HALF_TOLERANCE` is 8.
+In the 16-bit dtypes that unit would be as large as the outputs, so a test with it would accept
+anything. There the unit is ε times the largest entry, or times √n where that is larger, which is
+about the size of a sum of n products with random signs. Results are rounded to 16 bits once, or in
+PyTorch's simplest kernel at each of up to 121 kernel taps, which is a random walk of at most
+√121/2 ≈ 6 units: `HALF_TOLERANCE` is 8.
 """
 
 import math
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import tbc_ref
 from tbc_gpu import tied_block_conv2d, tied_block_linear
-from tbc_models.checking.cases import OPERATORS, Case, Quantity, draw
+from tbc_models.checking.cases import OPERATORS, Case, Quantity, draw_case
 from tbc_models.checking.names import DType
 
 Results = dict[Quantity, NDArray[Any]]
@@ -37,7 +37,7 @@ HALF_TOLERANCE = 8.0
 
 
 def tolerance(dtype: str) -> float:
-    """Give the largest error that is allowed in a dtype, in its units.
+    """Return the largest error that is allowed in a dtype, in its units.
 
     Args:
         dtype: one of `DType`.
@@ -46,7 +46,7 @@ def tolerance(dtype: str) -> float:
         `TOLERANCE`, or `HALF_TOLERANCE` for a 16-bit dtype.
 
     Raises:
-        ValueError: for another word.
+        ValueError: for another dtype.
 
     Example:
         >>> tolerance("float32"), tolerance("bfloat16")
@@ -56,8 +56,8 @@ def tolerance(dtype: str) -> float:
 
 
 @dataclass
-class Row:
-    """What the cases of one operator in one dtype came to."""
+class OperatorRow:
+    """The results of all cases of one operator in one dtype."""
 
     operator: str
     dtype: str
@@ -74,7 +74,7 @@ class Row:
     def add(
         self, case: Case, backend: str, expected: Results | Exception, actual: Results | Exception
     ) -> None:
-        """Record how one backend did on one case."""
+        """Add the result of one backend on one case."""
         if isinstance(expected, Exception) or isinstance(actual, Exception):
             raised = expected if isinstance(expected, Exception) else actual
             described = f"{type(raised).__name__}: {raised}"
@@ -135,10 +135,10 @@ def run_torch(case: Case, device: str) -> Results:
 
 @contextmanager
 def _exact_kernels(dtype: DType) -> Iterator[None]:
-    """Keep PyTorch from kernels whose numbers are not those of the dtype."""
+    """Keep PyTorch from kernels that compute in a lower precision, or wrongly."""
     # TF32 would round float32 products to 10 bits. On CPUs with AMX, oneDNN's 16-bit convolutions
-    # read memory that is not theirs at some strides and paddings (PyTorch issue 169688): garbage
-    # or a crash, of PyTorch's own conv2d too.
+    # read memory outside of their arrays at some strides and paddings (PyTorch issue 169688), and
+    # return garbage or crash; PyTorch's own conv2d does so, too.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
         with (
@@ -151,10 +151,10 @@ def _exact_kernels(dtype: DType) -> Iterator[None]:
 def backends(
     device: Literal["auto", "cpu", "cuda"], dtype: str = "float64"
 ) -> dict[str, Callable[[Case], Results]]:
-    """Name the backends to compare with the reference on NumPy.
+    """Return the backends to compare with the reference on NumPy.
 
     Args:
-        device: "cpu", "cuda", or "auto" for all that this machine has.
+        device: "cpu", "cuda", or "auto" for every backend that this machine has.
         dtype: one of `DType`; CuPy runs the reference, which has no 16-bit dtypes.
 
     Returns:
@@ -162,7 +162,7 @@ def backends(
 
     Raises:
         ValueError: for another device.
-        RuntimeError: if "cuda" is asked for and PyTorch finds no CUDA device.
+        RuntimeError: for "cuda" if PyTorch finds no CUDA device.
 
     Example:
         >>> list(backends("cpu"))
@@ -187,10 +187,10 @@ def backends(
 
 
 def errors(case: Case, expected: Results, actual: Results) -> dict[Quantity, float]:
-    """Measure how far two results of a case lie apart, in the unit of the module's docstring.
+    """Return the difference of two results of a case, in the unit that the module describes.
 
     Returns:
-        The largest error of each quantity; infinite where a shape is wrong.
+        The largest error of each quantity, infinite where a shape is wrong.
     """
     apart: dict[Quantity, float] = {}
     for name, right in expected.items():
@@ -214,21 +214,21 @@ def check(
     indices: Iterable[int],
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> Iterator[Row]:
+) -> Iterator[OperatorRow]:
     """Compare the reference with every backend on random cases of one operator.
 
     Args:
         operator: one of `OPERATORS`.
         dtype: one of `DType`.
-        indices: which cases to draw; `itertools.count()` for as many as there is time for.
+        indices: indices of the cases to draw, such as `range(200)`; they may be endless.
         seed: seed of the whole run.
-        device: "cpu", "cuda", or "auto" for all that this machine has.
+        device: "cpu", "cuda", or "auto" for every backend that this machine has.
 
     Yields:
-        The row so far, after every burst of cases; the last is the result.
+        The row so far, after every 50 cases; the last is the result.
 
     Raises:
-        RuntimeError: if "cuda" is asked for and PyTorch finds no CUDA device.
+        RuntimeError: for "cuda" if PyTorch finds no CUDA device.
 
     Example:
         >>> *_, row = check("TBC", "float64", indices=range(5), device="cpu")
@@ -236,10 +236,10 @@ def check(
         (5, True)
     """
     others = backends(device, dtype)
-    row = Row(operator, dtype, ["NumPy", *others])
+    row = OperatorRow(operator, dtype, ["NumPy", *others])
     remaining = iter(indices)
-    # NumPy and PyTorch each keep a pool of threads: taking turns in bursts keeps them apart.
-    while cases := [draw(operator, seed, i, dtype) for i in islice(remaining, 50)]:
+    # NumPy and PyTorch each have a pool of threads, which compete unless they work in turns.
+    while cases := [draw_case(operator, seed, i, dtype) for i in islice(remaining, 50)]:
         expected = [attempt(run_reference, case) for case in cases]
         with one_thread():
             for name, run in others.items():
@@ -251,7 +251,7 @@ def check(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread: the cases are so small that a second costs more than it gains."""
+    """Limit PyTorch to one thread: for cases as small as these, more threads cost time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -261,7 +261,7 @@ def one_thread() -> Iterator[None]:
 
 
 def attempt(run: Callable[[Case], Results], case: Case) -> Results | Exception:
-    """Run a case; an error is a result too, to be reported with the case that caused it."""
+    """Run a case; return an error as its result, to be reported with the case."""
     try:
         return run(case)
     except Exception as error:

@@ -25,7 +25,7 @@ from tbc_models.cli.terminal import (
 
 if TYPE_CHECKING:
     from tbc_models.checking.modules import ModuleRow
-    from tbc_models.checking.operators import Row
+    from tbc_models.checking.operators import OperatorRow
 
 app = typer.Typer()
 console = Console()
@@ -40,51 +40,59 @@ console = Console()
 def check(
     cases: Annotated[
         int | None,
-        typer.Option(min=1, help="Random cases for each operator and dtype.  [default: 200]"),
+        typer.Option(
+            min=1, help="Number of random cases for each operator and dtype.  [default: 200]"
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Instead, check as many cases as fit in this time."),
+        typer.Option(min=0.01, help="Instead of --cases: check for this many minutes."),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Seed of all cases.  [default: 0; with --minutes, a new one every time]"
+            min=0, help="Seed of every random choice.  [default: 0; with --minutes, a new one]"
         ),
     ] = None,
     dtype: Annotated[
         list[DType] | None,
-        typer.Option(case_sensitive=False, help="Repeat for several.  [default: all]"),
+        typer.Option(
+            case_sensitive=False, help="Data type to check. Repeat for several.  [default: all]"
+        ),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Where the backends run; auto: everywhere possible."),
+        typer.Option(help="Device to check; auto: the CPU, and CUDA if there is one."),
     ] = "auto",
     operator: Annotated[
         list[Operator] | None,
-        typer.Option(case_sensitive=False, help="Repeat for several.  [default: all]"),
+        typer.Option(
+            case_sensitive=False, help="Operator to check. Repeat for several.  [default: all]"
+        ),
     ] = None,
     case: Annotated[
-        int | None, typer.Option(min=0, help="Instead, check the case with this index alone.")
+        int | None,
+        typer.Option(min=0, help="Instead of --cases: check only the case with this index."),
     ] = None,
     modules: Annotated[
-        bool, typer.Option("--modules", help="Check whole modules of Fig. 4 and 5 as well.")
+        bool, typer.Option("--modules", help="Also check the modules of Fig. 4 and 5.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
     ] = None,
 ) -> None:
     """Cross-check the two implementations on random configurations, forward and backward.
 
     The reference (tbc_ref, on NumPy) and the PyTorch backend (tbc_gpu) share no code. Both get
-    the same numbers; their largest differences are shown in units of the dtype's epsilon times
-    the number of terms that an entry sums. Exits with 1 if any case differs by more than 4 units.
-    In 16 bits, where the reference computes in float64, a unit is epsilon times the size of the
-    output, and 8 are allowed.
+    the same numbers, and the largest differences are printed. Their unit is the dtype's epsilon
+    times the number of terms that an entry sums. The exit code is 1 if any case differs by more
+    than 4 units. In 16 bits, where the reference computes in float64, a unit is epsilon times the
+    size of the output, and 8 units are allowed.
 
-    With --modules the tied bottleneck in each design, TiedSE and TiedGCB are compared with
-    compositions of reference functions too: always in float64, every parameter's derivative, to
-    1e-10; on the CPU unless --device is cuda.
+    With --modules, the tied bottleneck in each design, TiedSE and TiedGCB are also compared with
+    compositions of reference functions: outputs and the derivatives of every parameter, in
+    float64, to 1e-10, on the CPU unless --device is cuda.
     """
     if [cases, minutes, case].count(None) < 2:
         raise typer.BadParameter(
@@ -93,9 +101,9 @@ def check(
     require_writable(json_file, "--json")
     import torch
 
-    from tbc_models.checking.cases import draw
+    from tbc_models.checking.cases import draw_case
     from tbc_models.checking.modules import MODULES, ModuleRow, check_modules
-    from tbc_models.checking.operators import Row, tolerance
+    from tbc_models.checking.operators import OperatorRow, tolerance
     from tbc_models.checking.operators import check as check_operator
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -112,7 +120,7 @@ def check(
         return range(cases or 200) if case is None else [case]
 
     where = "cuda" if device == "cuda" else "cpu"
-    running: dict[str, Iterator[Row | ModuleRow]] = {
+    running: dict[str, Iterator[OperatorRow | ModuleRow]] = {
         f"{name} {kind}": check_operator(name, kind, indices=indices(), seed=seed, device=device)
         for name in operators
         for kind in dtypes
@@ -122,11 +130,11 @@ def check(
     per_row = 1 if case is not None else cases or 200
     total = None if minutes is not None else len(running) * per_row
     every = _rows(running, total=total, seconds=None if minutes is None else 60 * minutes)
-    rows = [row for row in every if isinstance(row, Row)]
+    rows = [row for row in every if isinstance(row, OperatorRow)]
     module_rows = [row for row in every if isinstance(row, ModuleRow)]
     if case is not None:
         for name in operators:
-            drawn = draw(name, seed, case, dtypes[0])
+            drawn = draw_case(name, seed, case, dtypes[0])
             console.print(str(drawn), highlight=False, soft_wrap=True)
     console.print(_table(rows))
     for row in rows:
@@ -170,13 +178,13 @@ def check(
 
 
 def _rows(
-    running: "dict[str, Iterator[Row | ModuleRow]]",
+    running: "dict[str, Iterator[OperatorRow | ModuleRow]]",
     *,
     total: int | None,
     seconds: float | None,
-) -> "list[Row | ModuleRow]":
-    """Run checks in turn, a burst of cases of each, to their end or for so many seconds."""
-    rows: dict[str, Row | ModuleRow] = {}
+) -> "list[OperatorRow | ModuleRow]":
+    """Run the checks in turn, some cases of each, to their end or for so many seconds."""
+    rows: dict[str, OperatorRow | ModuleRow] = {}
     begun = time.monotonic()
     with progress_bar(percentage=seconds is not None) as progress:
         task = progress.add_task("", total=total or seconds)
@@ -199,7 +207,7 @@ def _rows(
     return list(rows.values())
 
 
-def _table(rows: "list[Row]") -> Table:
+def _table(rows: "list[OperatorRow]") -> Table:
     from tbc_models.checking.operators import HALF_TOLERANCE, QUANTITIES, TOLERANCE
 
     table = Table(
@@ -229,7 +237,7 @@ def _table(rows: "list[Row]") -> Table:
     return table
 
 
-def _compared(rows: "list[Row]") -> str:
+def _compared(rows: "list[OperatorRow]") -> str:
     backends = dict.fromkeys(name for row in rows for name in row.backends[1:])
     return f"tbc_ref on NumPy against {', '.join(backends)}."
 
@@ -250,7 +258,7 @@ def _units(error: float) -> str:
     return f"{error:.3f}" if error < 1000 else f"{error:.0e}"
 
 
-def _record(row: "Row | ModuleRow") -> dict[str, Any]:
+def _record(row: "OperatorRow | ModuleRow") -> dict[str, Any]:
     # JSON has no infinity and no NaN.
     errors = {str(q): e if math.isfinite(e) else str(e) for q, e in row.errors.items()}
     return asdict(row) | {"passed": row.passed, "errors": errors}
