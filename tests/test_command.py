@@ -38,6 +38,7 @@ def test_help_and_wrong_arguments_import_nothing_large() -> None:
         (["compare", "--seeds", "1"], "at least 2", 2),
         (["bench", "blocks", "--kernel-size", "2"], "2 is not odd", 2),
         (["bench", "layers", "--device", "tpu"], "--device", 2),
+        (["bench", "tune", "--out", "/no/such/folder/file"], "cannot be written", 2),
     ]
     code = f"""
 import json, sys

@@ -101,9 +101,10 @@ def layers(
     Times the forward pass alone, and forward with backward. Prints geometric means of each time
     divided by that of the authors' fold of a contiguous input. About six minutes on two cores.
     """
+    require_writable(json_file, "--json")
     from tbc_models.bench import layers as by_layer
 
-    _start(device, threads, json_file)
+    _start(device, threads)
     cases = by_layer.grid(
         batches=tuple(batch_sizes or [8]),
         blocks=tuple(block_counts or [2, 4, 8]),
@@ -140,11 +141,12 @@ def blocks(
 
     The paper claims that TBC stays flat while GC grows linearly. About half a minute.
     """
-    from tbc_models.bench import blocks as by_blocks
-
     if kernel_size % 2 == 0:
         raise typer.BadParameter(f"{kernel_size} is not odd.", param_hint="--kernel-size")
-    _start(device, threads, json_file)
+    require_writable(json_file, "--json")
+    from tbc_models.bench import blocks as by_blocks
+
+    _start(device, threads)
     settings: list[dict[str, Any]] = [
         {"layout": layout, "dtype": dtype, "batch": batch}
         for layout in _words(layouts, list(Layout))
@@ -196,6 +198,7 @@ def networks(
     json_file: Json = None,
 ) -> None:
     """Time tied networks against timm's: images per second and peak memory, channels-last."""
+    require_writable(json_file, "--json")
     from tbc_models.bench import networks as by_network
     from tbc_models.networks.registry import check_name
 
@@ -205,7 +208,7 @@ def networks(
             check_name(name)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="NAMES") from None
-    _start(device, threads, json_file)
+    _start(device, threads)
     modes = [m == "training" for m in ("inference", "training") if mode in (m, "both")]
     settings: list[dict[str, Any]] = [
         {"training": training, "compiled": graph, "dtype": dtype}
@@ -226,9 +229,10 @@ def networks(
 @app.command(epilog="Examples:\n\n- `tbc bench reference`")
 def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
     """Time the reference against PyTorch, einsum and scipy, on one thread. About half a minute."""
+    require_writable(json_file, "--json")
     from tbc_models.bench import reference as by_reference
 
-    _start("cpu", 1, json_file)
+    _start("cpu", 1)
     cases = [(*case, False) for case in by_reference.SHAPES] + [(*by_reference.SMALL, True)]
     measured = _tracked(
         (
@@ -249,9 +253,10 @@ def calls(device: Device = "cpu", seconds: Seconds = 1.0, json_file: Json = None
 
     The input is so small that the cost of calling the layer dominates. Runs on one thread.
     """
+    require_writable(json_file, "--json")
     from tbc_models.bench.calls import time_calls
 
-    _start(device, 1, json_file)
+    _start(device, 1)
     measured = _tracked(time_calls(seconds, device), 4)
     console.print(bench_tables.calls(measured))
     _finish(json_file, device, [row.record() for row in measured])
@@ -283,15 +288,16 @@ def tune(
     Prints how near the table's choices are to the fastest algorithms. The package keeps its own
     table unless --install is given. About eight minutes on two cores.
     """
+    require_writable(json_file, "--json")
+    require_writable(out, "--out")
     from tbc_gpu.dispatch import table_file
     from tbc_models.bench import layers as by_layer
     from tbc_models.bench import tune as tuning
     from tbc_models.bench.timing import machine
 
     targets = {"--out": out, "--install": table_file(device) if install else None}
-    for option, file in targets.items():
-        require_writable(file, option)
-    _start(device, threads, json_file)
+    require_writable(targets["--install"], "--install")
+    _start(device, threads)
     usual = [1, 8] if device == "cpu" else [32, 256]
     cases = [
         case
@@ -322,7 +328,7 @@ def tune(
     _finish(json_file, device, [row.record() for row in measured])
 
 
-def _start(device: str, threads: int | None, json_file: Path | None) -> None:
+def _start(device: str, threads: int | None) -> None:
     """Refuse what cannot be measured, prepare the process, and print the machine."""
     import torch
 
@@ -330,7 +336,6 @@ def _start(device: str, threads: int | None, json_file: Path | None) -> None:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
-    require_writable(json_file, "--json")
     if device == "cpu":
         _keep_freed_memory()
     if device == "cuda":  # cuDNN convolves float32 in TF32 by default: multiply matrices so, too
