@@ -8,6 +8,10 @@ sum that everything else in this package is made of stands in `standard_conv`:
 with s the stride, d the dilation, and x̂ the input with its padding of zeros around it. It is
 computed one kernel tap (i, j) at a time: a matrix product of w[:, :, i, j] with the pixels
 which that tap meets.
+
+A derivative `f_backward(dy, x, w, …)` takes dy, the derivative of the loss with respect to the
+output, then the input and the filters of the forward call `f(x, w, b, …)`, with the same options.
+It needs no bias.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +25,7 @@ class Gradients(NamedTuple):
     Attributes:
         dx: with respect to the input, in its shape.
         dw: with respect to the weight, in its shape.
-        db: with respect to the bias, one for each stored filter, whether there is a bias or not.
+        db: with respect to the bias, one for each stored filter, even if there is no bias.
     """
 
     dx: Array
@@ -30,15 +34,15 @@ class Gradients(NamedTuple):
 
 
 def split(array: Array, parts: int, *, axis: int) -> list[Array]:
-    """Cut an array into equal parts along an axis: X becomes X_1, …, X_parts.
+    """Split an array into equal parts along an axis: X becomes X_1, …, X_parts.
 
     Args:
         array: X, any shape.
-        parts: into how many.
-        axis: along which axis, counted from the first, 0.
+        parts: number of parts.
+        axis: axis to split, counted from 0.
 
     Returns:
-        The parts in order, views of the array where its library has views.
+        The parts in order; they are views of the array if its library has views.
 
     Raises:
         ValueError: if there is no such axis, or it does not divide into `parts`.
@@ -73,9 +77,12 @@ def standard_conv(
         x: input, (N, C_in, H, W), float32 or float64.
         w: filters, (C_out, C_in, kH, kW).
         b: bias, (C_out,), or None.
-        stride: step of the kernel in pixels, an int or a (vertical, horizontal) pair.
-        padding: zeros on each side in pixels, an int, a pair, "same" or "valid".
-        dilation: distance between the kernel's taps in pixels, an int or a pair.
+        stride: step of the kernel in pixels, an int or a (vertical, horizontal) pair. A stride of 2
+            halves the height and width of the output.
+        padding: rows and columns of zeros added on each side of the input, an int or a pair;
+            "same" adds as many as keep height and width (with stride 1 only), "valid" none.
+        dilation: distance between neighbouring taps of the kernel in pixels, an int or a pair. A
+            kernel of k taps spans dilation · (k − 1) + 1 pixels.
 
     Returns:
         The output, (N, C_out, H_o, W_o).
@@ -123,9 +130,9 @@ def standard_conv_backward(
         dy: derivative of the loss with respect to the output, (N, C_out, H_o, W_o).
         x: the input, (N, C_in, H, W).
         w: the filters, (C_out, C_in, kH, kW).
-        stride: as in the forward call.
-        padding: as in the forward call.
-        dilation: as in the forward call.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (C_out,).
@@ -183,10 +190,11 @@ def group_conv(
         x: input, (N, C_in, H, W), float32 or float64.
         w: the filters of all groups, group after group, (C_out, C_in/G, kH, kW).
         b: bias, (C_out,), or None.
-        stride: as in `standard_conv`.
-        padding: as in `standard_conv`.
-        dilation: as in `standard_conv`.
-        groups: G, the number of groups.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
+        groups: G, the number of groups. An output channel depends only on the C_in/G input
+            channels of its group, so there are G times fewer weights and MACs.
 
     Returns:
         The output, (N, C_out, H_o, W_o); group g fills channels g·C_out/G onward.
@@ -217,16 +225,16 @@ def group_conv_backward(
     dilation: int | Pair = 1,
     groups: int,
 ) -> Gradients:
-    """Derivatives of `group_conv`, Eq. (2): those of each group, side by side.
+    """Derivatives of `group_conv`, Eq. (2): the concatenated derivatives of each group.
 
     Args:
         dy: derivative of the loss with respect to the output, (N, C_out, H_o, W_o).
         x: the input, (N, C_in, H, W).
         w: the filters, (C_out, C_in/G, kH, kW).
-        stride: as in the forward call.
-        padding: as in the forward call.
-        dilation: as in the forward call.
-        groups: G, as in the forward call.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
+        groups: G, the number of groups.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (C_out,).

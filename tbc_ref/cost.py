@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates (MACs) of every operator, as the paper's formulas.
 
-Each function bears the name of its operator: `cost.tied_block_conv(64, 64, 3, blocks=4)`.
+Each function has the name of its operator: `cost.tied_block_conv(64, 64, 3, blocks=4)`.
 One MAC is one multiplication and one addition; the paper's "GFlops" are 10⁹ MACs. Biases are
-counted apart, as the paper leaves them out, and adding one is not counted as a MAC.
+counted separately, because the paper leaves them out, and adding one is not counted as a MAC.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """All that is stored, weights and biases."""
+        """Number of stored values, weights and biases."""
         return self.weights + self.biases
 
 
@@ -44,7 +44,7 @@ def standard_conv(
         out_channels: c_o.
         kernel_size: k, an int or a (kH, kW) pair.
         output_size: height and width of the output, in pixels.
-        bias: whether there is one, of c_o values.
+        bias: whether there is a bias, of c_o values.
 
     Returns:
         `Cost(weights, biases, macs)`; every weight meets every output position once.
@@ -79,7 +79,7 @@ def group_conv(
         kernel_size: k, an int or a (kH, kW) pair.
         groups: G.
         output_size: height and width of the output, in pixels.
-        bias: whether there is one, of c_o values.
+        bias: whether there is a bias, of c_o values.
 
     Returns:
         `Cost(weights, biases, macs)`; every weight meets every output position once.
@@ -118,7 +118,7 @@ def tied_block_conv(
         kernel_size: k, an int or a (kH, kW) pair.
         blocks: B.
         output_size: height and width of the output, in pixels.
-        bias: whether there is one, of c_o/B values.
+        bias: whether there is a bias, of c_o/B values.
 
     Returns:
         `Cost(weights, biases, macs)`.
@@ -160,7 +160,7 @@ def tied_block_group_conv(
         groups: G.
         blocks: B, in each group.
         output_size: height and width of the output, in pixels.
-        bias: whether there is one, of c_o/B values.
+        bias: whether there is a bias, of c_o/B values.
 
     Returns:
         `Cost(weights, biases, macs)`.
@@ -186,7 +186,7 @@ def linear(in_features: int, out_features: int, *, bias: bool = False) -> Cost:
     Args:
         in_features: c_i.
         out_features: c_o.
-        bias: whether there is one, of c_o values.
+        bias: whether there is a bias, of c_o values.
 
     Returns:
         `Cost(weights, biases, macs)`, MACs for one sample.
@@ -212,7 +212,7 @@ def tied_block_linear(
         in_features: c_i.
         out_features: c_o.
         blocks: B.
-        bias: whether there is one, of c_o/B values.
+        bias: whether there is a bias, of c_o/B values.
 
     Returns:
         `Cost(weights, biases, macs)`, MACs for one sample.

@@ -1,8 +1,8 @@
 """Where a kernel meets its input (padding, stride, dilation), and every check of an argument.
 
-A convolution reads only three things from here: the padded input, the slice of it that one
-kernel tap meets, and the size of its output. What is left of the file turns a user's mistake
-into an error that names the argument, its value and the rule, before any number is touched.
+A convolution needs only three things from here: the size of the padded input, the slice of it
+that one kernel tap meets, and the size of the output. The rest of the file checks arguments before
+anything is computed; its errors name the argument, its value and the rule.
 """
 
 import operator
@@ -16,7 +16,7 @@ Pair = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """The spatial side of a convolution, resolved from `stride`, `padding` and `dilation`.
+    """The spatial sizes of a convolution, computed from `stride`, `padding` and `dilation`.
 
     Attributes:
         stride: vertical and horizontal step, in pixels.
@@ -33,7 +33,7 @@ class Geometry(NamedTuple):
     output: Pair
 
     def tap(self, i: int, j: int) -> tuple[slice, ...]:
-        """The padded input that kernel tap (i, j) meets: rows p·s + i·d, columns q·s + j·d."""
+        """Slice of the padded input at kernel tap (i, j): rows p·s + i·d, columns q·s + j·d."""
         rows, columns = (
             slice(tap * d, tap * d + (size - 1) * s + 1, s)
             for tap, d, size, s in zip((i, j), self.dilation, self.output, self.stride, strict=True)
@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
         return slice(None), slice(None), rows, columns
 
     def inside(self, size: Pair) -> tuple[slice, ...]:
-        """Where an unpadded input of `size` lies in the padded one."""
+        """Slice of the padded input that holds an unpadded input of `size`."""
         rows, columns = (slice(b, b + n) for b, n in zip(self.before, size, strict=True))
         return slice(None), slice(None), rows, columns
 
@@ -54,7 +54,7 @@ def geometry(
     padding: int | Pair | str = 0,
     dilation: int | Pair = 1,
 ) -> Geometry:
-    """Resolve a convolution's spatial arguments (the h_o × w_o of "TBC Formulation").
+    """Compute a convolution's spatial sizes (the h_o × w_o of "TBC Formulation").
 
     A kernel of k taps, d apart, spans d·(k − 1) + 1 pixels, so that the output has
     ⌊(padded − span) / s⌋ + 1 of them.
@@ -68,7 +68,7 @@ def geometry(
         dilation: distance between taps, in pixels; an int or a pair.
 
     Returns:
-        The resolved geometry.
+        The sizes.
 
     Raises:
         ValueError: if a value is out of range, or the kernel is larger than the padded input.
@@ -243,8 +243,8 @@ def check_divisible(what: str, size: int, *, groups: int = 1, blocks: int = 1) -
     """Raise ValueError unless `size` divides into `groups` groups of `blocks` blocks."""
     if size % (groups * blocks):
         counts = {"groups": groups, "blocks": blocks}
-        told = {name: n for name, n in counts.items() if n > 1}
-        names, values = "·".join(f"`{name}`" for name in told), "·".join(map(str, told.values()))
+        shown = {name: n for name, n in counts.items() if n > 1}
+        names, values = "·".join(f"`{name}`" for name in shown), "·".join(map(str, shown.values()))
         raise ValueError(f"{what} (={size}) must be divisible by {names} (={values})")
 
 

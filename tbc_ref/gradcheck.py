@@ -1,11 +1,11 @@
-"""Central differences against a random cotangent: the third opinion on every derivative.
+"""Central differences with a random cotangent: an independent check of every derivative.
 
 A backward function maps dy to the gradient of the number ⟨dy, f(x, w, b)⟩. Its i-th entry is
 (⟨dy, f(… + h·e_i)⟩ − ⟨dy, f(… − h·e_i)⟩) / 2h for a small h. dy is drawn at random: with all
-ones, errors in dx that cancel over the output would stay unseen.
+ones, errors that cancel in the sum over the output would not be noticed.
 
 The operators of this package are linear in each argument alone, so for them the central
-difference has no truncation error whatever h is, and only rounding is left.
+difference has no truncation error for any h, only rounding errors.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def central_differences(
 
     Args:
         f: a function of one array.
-        x: where to differentiate it, any shape; left as it is.
+        x: where to differentiate it, any shape; it is not changed.
         dy: the cotangent, with the shape of f(x).
         step: h, in units of x.
 
@@ -73,10 +73,10 @@ def gradcheck(
     Args:
         f: an operator, `f(x, w, b, **options)`.
         f_backward: its derivative, `f_backward(dy, x, w, **options)`.
-        x: input, best of float64.
+        x: input, preferably float64.
         w: weight.
         b: bias.
-        seed: of the random cotangent.
+        seed: seed of the random cotangent.
         step: h of the central difference.
         tolerance: largest error allowed, relative to the largest entry of the gradient.
             Rounding alone leaves about 1e-11 in float64.
@@ -88,7 +88,7 @@ def gradcheck(
     Raises:
         TypeError: for anything but float32 or float64 arrays of one library and dtype.
         ValueError: if `step` is not positive.
-        ArithmeticError: naming the gradient that is off, and by how much.
+        ArithmeticError: if a gradient is wrong; the message gives its name and error.
 
     Example:
         >>> import numpy as np

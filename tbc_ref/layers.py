@@ -1,8 +1,8 @@
 """Layers: the operators, each with the arrays that it learns.
 
 Every operator of this package is a pair, `f(x, w, b, **options)` and `f_backward(dy, x, w,
-**options)`. A layer is such a pair with arrays to learn, and with a memory: going forward it
-keeps its input, which going backward needs.
+**options)`. A layer is such a pair with arrays to learn. In the forward pass it keeps its input,
+because the backward pass needs it.
 """
 
 import math
@@ -32,7 +32,7 @@ from .tied import (
 
 Operator = tuple[Callable[..., Array], Callable[..., Any]]  # with its derivative
 
-CONVOLUTIONS: dict[tuple[str, ...], Operator] = {  # by the counts that are more than one
+CONVOLUTIONS: dict[tuple[str, ...], Operator] = {  # by the counts that exceed one
     (): (standard_conv, standard_conv_backward),
     ("groups",): (group_conv, group_conv_backward),
     ("blocks",): (tied_block_conv, tied_block_conv_backward),
@@ -47,7 +47,7 @@ class Layer:
         f: the operator, `f(x, **options)` or `f(x, w, b, **options)`.
         f_backward: its derivative, `f_backward(dy, x, **options)`, which returns dx, or
             `f_backward(dy, x, w, **options)`, which returns `Gradients`.
-        parameters: what is learned, `{}` or `{"w": …, "b": …}`.
+        parameters: arrays that are learned, `{}` or `{"w": …, "b": …}`; passed by name.
         options: passed on to both functions (`stride`, `blocks`, …).
 
     Example:
@@ -71,7 +71,7 @@ class Layer:
         self.x: Array | None = None
 
     def forward(self, x: Array, *, training: bool = False) -> Array:
-        """Apply the operator to `x`; while training keep `x` for `backward`."""
+        """Apply the operator to `x`; while training, keep `x` for `backward`."""
         self.x = x if training else None
         return self.f(x, **self.parameters, **self.options)
 
@@ -95,19 +95,19 @@ class Layer:
 class Convolution(Layer):
     """A convolution: SC, or with `groups` GC, with `blocks` TBC, and with both TGC.
 
-    Weights are drawn as He et al. propose for ReLUs: normal, of variance 2 / fan-in. An output of
-    a tied layer sees one block only, so its fan-in is C_in/(G·B) · kH · kW. Biases begin at 0.
+    Weights are drawn as He et al. propose for ReLUs: normal, with variance 2 / fan-in. An output of
+    a tied layer depends on one block only: its fan-in is C_in/(G·B) · kH · kW. Biases start at 0.
 
     Args:
         in_channels: C_in.
         out_channels: C_out.
         kernel_size: an int or a (kH, kW) pair.
-        rng: where the weights are drawn from; they are float32.
-        groups: G.
-        blocks: B.
-        stride: as in `standard_conv`.
-        padding: as in `standard_conv`.
-        dilation: as in `standard_conv`.
+        rng: generator that draws the weights, which are float32.
+        groups: G, the number of groups.
+        blocks: B, the number of blocks that share their filters.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
 
     Raises:
         TypeError: if a count is not an int.
@@ -155,10 +155,10 @@ class Linear(Layer):
     """A fully connected layer: FC, or with `blocks` TFC; drawn as in `Convolution`.
 
     Args:
-        in_features: the length of an input.
-        out_features: the length of an output.
-        rng: where the weights are drawn from; they are float32.
-        blocks: B.
+        in_features: number of input features.
+        out_features: number of output features.
+        rng: generator that draws the weights, which are float32.
+        blocks: B, the number of blocks that share their weights.
 
     Raises:
         TypeError: if a count is not an int.
@@ -189,7 +189,7 @@ class Linear(Layer):
 
 
 class BatchNorm(Layer):
-    """Batch normalisation: by the batch's statistics while training, else by the running ones.
+    """Batch normalisation with the batch's statistics in training, else with running ones.
 
     Args:
         channels: C.
@@ -215,7 +215,7 @@ class BatchNorm(Layer):
         self.statistics = nn.Statistics(np.zeros(c, np.float32), np.ones(c, np.float32))
 
     def forward(self, x: Array, *, training: bool = False) -> Array:
-        """Normalise `x`; while training keep it for `backward`, and count its statistics."""
+        """Normalise `x`; while training, keep it for `backward` and update `statistics`."""
         if training:
             y = super().forward(x, training=True)
             self.statistics = nn.running_statistics(x, self.statistics)
@@ -246,9 +246,9 @@ class AveragePool(Layer):
     """Average pooling.
 
     Args:
-        kernel_size: as in `nn.average_pool`.
-        stride: as in `nn.average_pool`.
-        padding: as in `nn.average_pool`.
+        kernel_size: height and width of the window in pixels.
+        stride: step of the window in pixels; None: its size.
+        padding: pixels of padding on each side.
 
     Example:
         >>> import numpy as np
@@ -272,9 +272,9 @@ class MaxPool(Layer):
     """Max pooling.
 
     Args:
-        kernel_size: as in `nn.max_pool`.
-        stride: as in `nn.max_pool`.
-        padding: as in `nn.max_pool`.
+        kernel_size: height and width of the window in pixels.
+        stride: step of the window in pixels; None: its size.
+        padding: pixels of padding on each side.
 
     Example:
         >>> import numpy as np
@@ -295,7 +295,7 @@ class MaxPool(Layer):
 
 
 class Flatten(Layer):
-    """From maps to rows, before a `Linear`.
+    """Reshape each sample into one row, before a `Linear`.
 
     Example:
         >>> import numpy as np
@@ -308,7 +308,7 @@ class Flatten(Layer):
 
 
 def _he(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Weights of variance 2 / fan-in, and biases of zero."""
+    """Draw weights with variance 2 / fan-in; biases are zero."""
     deviation = math.sqrt(2 / math.prod(shape[1:]))
     return {
         "w": deviation * rng.standard_normal(shape, dtype=np.float32),

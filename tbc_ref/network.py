@@ -1,4 +1,4 @@
-"""A network of layers, one after another, and how it learns: stochastic gradient descent.
+"""A sequence of layers, and stochastic gradient descent to train it.
 
 One step of learning is four lines:
 
@@ -15,7 +15,7 @@ from .layers import Layer
 
 
 class Sequential:
-    """Layers, one after another.
+    """A network that applies one layer after another.
 
     Args:
         layers: from the input to the output.
@@ -37,22 +37,22 @@ class Sequential:
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """What the layers learn, by the layer's number and the name that it has there."""
+        """The parameters of all layers, named by layer number and parameter: "0.w"."""
         return self._named("parameters")
 
     @property
     def gradients(self) -> dict[str, Array]:
-        """The derivatives of the loss by each parameter, from the last `backward`."""
+        """The derivatives of the loss with respect to each parameter, from the last `backward`."""
         return self._named("gradients")
 
     def forward(self, x: Array, *, training: bool = False) -> Array:
-        """Apply all layers; while training they keep what `backward` needs."""
+        """Apply all layers; while training, they keep what `backward` needs."""
         for layer in self.layers:
             x = layer.forward(x, training=training)
         return x
 
     def backward(self, dy: Array) -> Array:
-        """The chain rule: through all layers, from the last to the first. Returns dx."""
+        """Given ∂L/∂y, apply the chain rule from the last layer to the first, and return ∂L/∂x."""
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
         return dy
@@ -81,10 +81,10 @@ class SGD:
     v ← momentum · v + (dw + weight_decay · w), from v = 0;  w ← w − learning_rate · v.
 
     Args:
-        network: whose parameters are to be learned; they are changed in place.
-        learning_rate: the length of a step; it may be set anew between steps.
-        momentum: how much of the last step is kept.
-        weight_decay: how strongly every parameter is drawn to zero.
+        network: network to train; its parameters are changed in place.
+        learning_rate: factor of each step; it may be changed between steps.
+        momentum: share of the last step that is added to the next.
+        weight_decay: factor of each parameter that is added to its gradient, which shrinks it.
 
     Raises:
         ValueError: if one of the three numbers is negative.
@@ -119,7 +119,7 @@ class SGD:
         network.optimizer_states.append(self.velocities)
 
     def step(self) -> None:
-        """Change every parameter once, by the gradients of the last `backward`."""
+        """Update every parameter with the gradients of the last `backward`."""
         gradients = self.network.gradients
         for name, w in self.network.parameters.items():
             if name not in gradients:

@@ -1,8 +1,9 @@
 """Tied block convolution (TBC), Eq. (3), its group form (TGC), Eq. (4), and the tied FC layer.
 
-One thin filter W' is applied to every block of channels in turn: `blocks` counts the blocks
-that share, `groups` the groups that do not. In the derivatives sharing shows as a sum: every
-block contributes to the one dW', so that W' learns from B times more samples.
+One thin filter W' is applied to every block of channels in turn: the `blocks` of a group share
+their filters, while each of the `groups` has its own. In the derivatives, sharing becomes a sum:
+every block contributes to the one dW', so that W' learns from B times more samples. A derivative
+takes the options of the forward call, as in `tbc_ref.conv`.
 """
 
 from functools import reduce
@@ -30,10 +31,14 @@ def tied_block_conv(
         x: input, (N, C_in, H, W), float32 or float64.
         w: W', the filters that all blocks share, (C_out/B, C_in/B, kH, kW).
         b: the bias that all blocks share, (C_out/B,), or None.
-        stride: step of the kernel in pixels, an int or a (vertical, horizontal) pair.
-        padding: zeros on each side in pixels, an int, a pair, "same" or "valid".
-        dilation: distance between the kernel's taps in pixels, an int or a pair.
-        blocks: B, the number of blocks.
+        stride: step of the kernel in pixels, an int or a (vertical, horizontal) pair. A stride of 2
+            halves the height and width of the output.
+        padding: rows and columns of zeros added on each side of the input, an int or a pair;
+            "same" adds as many as keep height and width (with stride 1 only), "valid" none.
+        dilation: distance between neighbouring taps of the kernel in pixels, an int or a pair. A
+            kernel of k taps spans dilation · (k − 1) + 1 pixels.
+        blocks: B, the number of blocks. All share one filter of 1/B of the input channels, so there
+            are B² times fewer weights and B times fewer MACs.
 
     Returns:
         The output, (N, C_out, H_o, W_o); block b fills channels b·C_out/B onward.
@@ -72,10 +77,10 @@ def tied_block_conv_backward(
         dy: derivative of the loss with respect to the output, (N, C_out, H_o, W_o).
         x: the input, (N, C_in, H, W).
         w: W', (C_out/B, C_in/B, kH, kW).
-        stride: as in the forward call.
-        padding: as in the forward call.
-        dilation: as in the forward call.
-        blocks: B, as in the forward call.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
+        blocks: B, the number of blocks.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (C_out/B,).
@@ -98,7 +103,7 @@ def tied_block_conv_backward(
         standard_conv_backward(dY_b, X_b, w, **options)
         for dY_b, X_b in zip(split(dy, blocks, axis=1), split(x, blocks, axis=1), strict=True)
     ]
-    # Every block's output depends on the one W': dX_b stands alone, dW' and db are sums over b.
+    # Each block has its own dX_b; all depend on the one W', so dW' and db are sums over b.
     return Gradients(
         dx=xp.concat([part.dx for part in parts], axis=1),
         dw=reduce(add, (part.dw for part in parts)),
@@ -128,9 +133,9 @@ def tied_block_group_conv(
         x: input, (N, C_in, H, W), float32 or float64.
         w: W'_1, …, W'_G, group after group, (C_out/B, C_in/(G·B), kH, kW).
         b: one bias per filter, (C_out/B,), shared by the blocks of its group, or None.
-        stride: as in `tied_block_conv`.
-        padding: as in `tied_block_conv`.
-        dilation: as in `tied_block_conv`.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
         groups: G, the number of groups.
         blocks: B, the number of blocks in each group.
 
@@ -170,17 +175,17 @@ def tied_block_group_conv_backward(
     groups: int,
     blocks: int,
 ) -> Gradients:
-    """Derivatives of `tied_block_group_conv`, Eq. (4): those of each group's TBC, side by side.
+    """Derivatives of `tied_block_group_conv`, Eq. (4): those of each group, concatenated.
 
     Args:
         dy: derivative of the loss with respect to the output, (N, C_out, H_o, W_o).
         x: the input, (N, C_in, H, W).
         w: the filters, (C_out/B, C_in/(G·B), kH, kW).
-        stride: as in the forward call.
-        padding: as in the forward call.
-        dilation: as in the forward call.
-        groups: G, as in the forward call.
-        blocks: B, as in the forward call.
+        stride: step of the kernel in pixels.
+        padding: zeros on each side in pixels, "same" or "valid".
+        dilation: distance between the kernel's taps in pixels.
+        groups: G, the number of groups.
+        blocks: B, the number of blocks in each group.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (C_out/B,).
@@ -243,7 +248,7 @@ def tied_block_linear_backward(dy: Array, x: Array, w: Array, *, blocks: int) ->
         dy: derivative of the loss with respect to the output, (…, out).
         x: the input, (…, in).
         w: W', (out/B, in/B).
-        blocks: B, as in the forward call.
+        blocks: B, the number of blocks.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (out/B,).
@@ -265,7 +270,7 @@ def tied_block_linear_backward(dy: Array, x: Array, w: Array, *, blocks: int) ->
         linear_backward(dy_b, x_b, w)
         for dy_b, x_b in zip(split(dy, blocks, axis=last), split(x, blocks, axis=last), strict=True)
     ]
-    # As in TBC: dx_b stands alone, dW' and db are sums over the blocks.
+    # As in TBC: each block has its own dx_b; dW' and db are sums over the blocks.
     return Gradients(
         dx=xp.concat([part.dx for part in parts], axis=-1),
         dw=reduce(add, (part.dw for part in parts)),

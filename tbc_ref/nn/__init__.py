@@ -1,8 +1,7 @@
-"""What a small network needs besides the convolutions: activations, norms, pooling, a loss.
+"""What a small network needs besides convolutions: activations, norms, pooling, a loss.
 
-Only the operators of the other files are the paper's; these are what its modules (Fig. 4 and 5)
-put around them, and what it takes to train, so that whole modules and whole learning can be
-checked as well.
+The paper's operators are in the other files. Its modules (Fig. 4 and 5) and training also need
+these functions, so that whole modules and whole trainings can be checked as well.
 """
 
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, softmax, softmax_backward

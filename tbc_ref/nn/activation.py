@@ -49,7 +49,7 @@ def relu_backward(dy: Array, x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """Logistic function, 1 / (1 + exp(−x)), written so that no exponential overflows.
+    """Logistic function, 1 / (1 + exp(−x)), computed so that no exponential overflows.
 
     Args:
         x: any shape, float32 or float64.

@@ -10,18 +10,18 @@ from .activation import softmax
 
 
 def cross_entropy(x: Array, labels: Array) -> Array:
-    """Softmax cross-entropy: how surprised the network is by the right classes, on average.
+    """Softmax cross-entropy: the mean negative log-probability of the right classes.
 
     Args:
         x: the network's outputs before any softmax, (N, classes), float32 or float64.
         labels: the right class of each sample, (N,), integers from 0.
 
     Returns:
-        L = −1/N · Σ_n log softmax(x_n)[labels_n], of no dimension.
+        L = −1/N · Σ_n log softmax(x_n)[labels_n], an array without axes.
 
     Raises:
-        TypeError: if `x` is no float32 or float64 array, or `labels` no integers.
-        ValueError: for a wrong shape, no sample, or a label that is no class.
+        TypeError: if `x` is not a float32 or float64 array, or `labels` are not integers.
+        ValueError: for a wrong shape, no sample, or a label that is not a class.
 
     Example:
         >>> import numpy as np
@@ -35,7 +35,7 @@ def cross_entropy(x: Array, labels: Array) -> Array:
 
 
 def cross_entropy_backward(x: Array, labels: Array) -> Array:
-    """Derivative of `cross_entropy`: what the network believes, less what is right.
+    """Derivative of `cross_entropy`: predicted probabilities minus the right ones.
 
     The loss is where differentiation begins, so there is no `dy`.
 
@@ -60,7 +60,7 @@ def cross_entropy_backward(x: Array, labels: Array) -> Array:
 
 
 def _check(x: Array, labels: Array) -> tuple[ModuleType, Array]:
-    """Check both arguments; return the library, and where in `x` the right classes stand."""
+    """Check both arguments; return the library, and a mask of the right classes in `x`."""
     xp = check_arrays(x=x)
     check_dimensions("x", x, "(N, classes)")
     n, classes = x.shape

@@ -10,11 +10,11 @@ from tbc_ref.geometry import Array, check_arrays, check_cotangent, check_dimensi
 
 
 class Statistics(NamedTuple):
-    """What batch normalisation knows of each channel.
+    """Mean and variance of each channel, for batch normalisation.
 
     Attributes:
-        mean: (C,).
-        variance: (C,).
+        mean: means, (C,).
+        variance: variances, (C,).
     """
 
     mean: Array
@@ -30,8 +30,8 @@ def batch_norm(
         x: (N, C, H, W), float32 or float64.
         w: scale of each channel, (C,).
         b: shift of each channel, (C,).
-        statistics: while training None: mean and variance are those of `x` over (N, H, W).
-            In evaluation the `running_statistics`.
+        statistics: mean and variance to normalise with, in evaluation the `running_statistics`.
+            None, while training: those of `x` over (N, H, W).
         epsilon: added to the variance.
 
     Returns:
@@ -67,7 +67,7 @@ def batch_norm_backward(dy: Array, x: Array, w: Array, *, epsilon: float = 1e-5)
         dy: derivative of the loss with respect to the output, (N, C, H, W).
         x: the input, (N, C, H, W).
         w: scale of each channel, (C,).
-        epsilon: as in the forward call.
+        epsilon: added to the variance.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and (C,).
@@ -91,14 +91,14 @@ def batch_norm_backward(dy: Array, x: Array, w: Array, *, epsilon: float = 1e-5)
 
 
 def running_statistics(x: Array, statistics: Statistics, *, momentum: float = 0.1) -> Statistics:
-    """Move what is known of each channel a little towards what `x` shows of it.
+    """Move the statistics of each channel a little towards those of `x`.
 
-    As in PyTorch the variance counted here is the unbiased one, over n − 1 of the n values, while
-    `batch_norm` itself divides by n.
+    As in PyTorch, they use the unbiased variance, which divides by n − 1, while `batch_norm` itself
+    divides by n.
 
     Args:
         x: the input of `batch_norm` while training, (N, C, H, W), with n = N · H · W ≥ 2.
-        statistics: what was known before; at the start mean 0 and variance 1.
+        statistics: the statistics so far, at first mean 0 and variance 1.
         momentum: the weight of `x`, from 0 to 1.
 
     Returns:
@@ -162,7 +162,7 @@ def layer_norm_backward(dy: Array, x: Array, w: Array, *, epsilon: float = 1e-5)
         dy: derivative of the loss with respect to the output, (N, …).
         x: the input, (N, …).
         w: scale of each entry of a sample, (…).
-        epsilon: as in the forward call.
+        epsilon: added to the variance.
 
     Returns:
         `Gradients(dx, dw, db)`, shaped like `x`, `w` and `w`.
@@ -186,7 +186,7 @@ def layer_norm_backward(dy: Array, x: Array, w: Array, *, epsilon: float = 1e-5)
 
 
 def _normalise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array]:
-    """Subtract the mean over the axes and divide by the deviation; return that as well."""
+    """Subtract the mean over the axes and divide by the deviation; return the deviation as well."""
     xp = array_namespace(x)
     centred = x - xp.mean(x, axis=axes, keepdims=True)
     deviation = xp.sqrt(xp.mean(centred**2, axis=axes, keepdims=True) + epsilon)

@@ -1,7 +1,8 @@
 """Average and max pooling, and flattening, and their derivatives.
 
-A pooling window meets its input as a kernel does, so that the taps of `Geometry` serve again: tap
-(i, j) is the slice of all pixels that stand in row i and column j of their window.
+A pooling window moves over its input as a kernel does, so the taps of `Geometry` are used again:
+tap (i, j) is the slice of all pixels in row i and column j of their window. A derivative takes the
+options of the forward call.
 """
 
 import math
@@ -23,7 +24,7 @@ from tbc_ref.geometry import (
 def average_pool(
     x: Array, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair = 0
 ) -> Array:
-    """Average pooling: the mean of each window, zeros of the padding included.
+    """Average pooling: the mean of each window, including the zeros of the padding.
 
     Args:
         x: input, (N, C, H, W), float32 or float64.
@@ -35,7 +36,7 @@ def average_pool(
         The means, (N, C, H_o, W_o).
 
     Raises:
-        TypeError: for anything but a float32 or float64 array, or a size that is no int.
+        TypeError: for anything but a float32 or float64 array, or a size that is not an int.
         ValueError: for a wrong shape, a value out of range, a window larger than the input.
 
     Example:
@@ -61,9 +62,9 @@ def average_pool_backward(
     Args:
         dy: derivative of the loss with respect to the output, (N, C, H_o, W_o).
         x: the input, (N, C, H, W).
-        kernel_size: as in the forward call.
-        stride: as in the forward call.
-        padding: as in the forward call.
+        kernel_size: height and width of the window in pixels.
+        stride: step of the window in pixels; None: its size.
+        padding: pixels of padding on each side.
 
     Returns:
         dx, shaped like `x`.
@@ -90,7 +91,7 @@ def average_pool_backward(
 def max_pool(
     x: Array, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair = 0
 ) -> Array:
-    """Max pooling: the largest pixel of each window; the padding never is.
+    """Max pooling: the largest pixel of each window, not counting the padding.
 
     Args:
         x: input, (N, C, H, W), float32 or float64.
@@ -123,17 +124,17 @@ def max_pool_backward(
     stride: int | Pair | None = None,
     padding: int | Pair = 0,
 ) -> Array:
-    """Derivative of `max_pool`: dy goes to the pixel that won its window.
+    """Derivative of `max_pool`: dy goes to the largest pixel of each window.
 
-    Of several that are equal the first wins, row by row. (After a ReLU that is common: whole
-    windows of zeros.)
+    Of several equal pixels the first one, row by row, gets it. (After a ReLU, windows full of zeros
+    are common.)
 
     Args:
         dy: derivative of the loss with respect to the output, (N, C, H_o, W_o).
         x: the input, (N, C, H, W).
-        kernel_size: as in the forward call.
-        stride: as in the forward call.
-        padding: as in the forward call.
+        kernel_size: height and width of the window in pixels.
+        stride: step of the window in pixels; None: its size.
+        padding: pixels of padding on each side.
 
     Returns:
         dx, shaped like `x`.
@@ -157,12 +158,14 @@ def max_pool_backward(
     for at_tap in taps:
         wins = x_pad[at_tap] == largest
         dx_pad[at_tap] += xp.where(wins, dy, xp.zeros_like(dy))
-        dy = xp.where(wins, xp.zeros_like(dy), dy)  # given away: later equals get nothing
+        dy = xp.where(
+            wins, xp.zeros_like(dy), dy
+        )  # already passed on: later equal pixels get nothing
     return dx_pad[geo.inside(x.shape[2:])]
 
 
 def flatten(x: Array) -> Array:
-    """Make one row of each sample: channel after channel, row after row.
+    """Reshape each sample into one row: channel after channel, row after row.
 
     Args:
         x: (N, …), float32 or float64.
@@ -211,12 +214,12 @@ def flatten_backward(dy: Array, x: Array) -> Array:
 def _windows(
     x: Array, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Geometry, list[tuple[slice, ...]], int]:
-    """Check the arguments; return the geometry, the taps of a window, and how many they are."""
+    """Check the arguments; return the geometry, the taps of a window, and the number of taps."""
     check_arrays(x=x)
     check_dimensions("x", x, "(N, C, H, W)")
     k_h, k_w = as_pair("kernel_size", kernel_size, minimum=1)
     pads = as_pair("padding", padding, minimum=0)
-    if 2 * pads[0] > k_h or 2 * pads[1] > k_w:  # else a window might meet nothing but padding
+    if 2 * pads[0] > k_h or 2 * pads[1] > k_w:  # else a window could contain only padding
         raise ValueError(
             f"`padding` (={padding!r}) must be at most half of `kernel_size` (={kernel_size!r})"
         )
