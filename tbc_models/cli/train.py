@@ -21,15 +21,10 @@ from tbc_models.cli.terminal import (
 from tbc_models.data.errors import DataError
 from tbc_models.data.specification import FORMS, parse_specification
 
-told_in_one_line = errors_in_one_line  # until `tbc compare` imports the new name
-
 if TYPE_CHECKING:
     from tbc_models.data import Data
 
-DataSpec = typer.Option(
-    metavar="DATA",
-    help=f"Data set: {', '.join(FORMS)}.",
-)
+DataSpec = typer.Option(metavar="DATA", help=f"Data set: {', '.join(FORMS)}.")
 CheckpointFile = typer.Argument(metavar="CHECKPOINT", help="A file that `tbc train` wrote.")
 SkipBad = Annotated[
     bool,
@@ -64,7 +59,7 @@ _TRAIN_REMEDIES = {
     "lr": "try a lower learning rate with --lr",
     "size": "choose another image size with --size",
 }
-_EVALUATE_REMEDIES = {**_DATA_REMEDIES, "data": "name other data with --data"}
+_EVALUATE_REMEDIES = {**_DATA_REMEDIES, "data": "choose other data with --data"}
 
 
 app = typer.Typer()

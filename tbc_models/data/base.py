@@ -42,11 +42,11 @@ class Data:
     mean: tuple[float, ...]
     """Mean of each channel of the training images, in [0, 1]; ImageNet's for image folders."""
     std: tuple[float, ...]
-    """Standard deviation of each channel, likewise."""
+    """Standard deviation of each channel, in [0, 1]."""
     mirror: bool
     """Whether a mirrored image belongs to the same class, so that training may mirror images."""
     skipped: tuple[Path, ...] = ()
-    """Bad files that were left out."""
+    """Bad files that were skipped."""
     fingerprint: str = ""
     """Hash of the names and labels of image files; it stays the same when their folder moves."""
 

@@ -59,7 +59,7 @@ class Settings:
         images: number of training images.
         fingerprint: hash of the names and labels of image files, empty for other data sets.
         mean: mean of each channel that images are normalised with.
-        std: standard deviation of each channel, likewise.
+        std: standard deviation of each channel that images are normalised with.
         mirror: whether training images are mirrored at random.
         recipe: name of the recipe.
         epochs: number of epochs.
