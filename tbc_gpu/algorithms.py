@@ -1,10 +1,11 @@
-"""The exact ways to compute a tied block convolution, each a few lines.
+"""Six ways to compute a tied block convolution, each in a few lines.
 
-All are the same operator, Eq. (3) and (4). They differ in where they put the B blocks, so that an
-ordinary convolution of PyTorch applies one filter to all of them, and what that costs is a
-question of memory layout. A contiguous image (NCHW) is stored channel after channel: each block
-is one piece of memory, an image in all but name. A channels-last image (NHWC) is stored pixel
-after pixel: the B blocks of a pixel stand side by side, like B thin pixels.
+All compute the same operator, Eq. (3) and (4). They differ in the axis to which they move the B
+blocks, so that an ordinary convolution of PyTorch applies one filter to all of them. How much
+memory has to be copied for that depends on the layout. A contiguous image (NCHW) is stored
+channel after channel: each block is one piece of memory, just like an image of its own. A
+channels-last image (NHWC) is stored pixel after pixel: the B blocks of a pixel lie side by side,
+like B thin pixels.
 
 ==================== ============================== ================ =======================
 algorithm            where the blocks go            copies none from for
@@ -18,9 +19,10 @@ algorithm            where the blocks go            copies none from for
 ==================== ============================== ================ =======================
 
 Each takes images (N, C_in, H, W), filters (C_out/B, C_in/(G·B), kH, kW), a bias (C_out/B,) or
-None, and a `Geometry`, and returns (N, C_out, H_o, W_o). With more than one group the channels go
-block by block, as in the authors' code (see `authors_channel_order`); `grouped` alone keeps the
-order of Eq. (4), group by group. Nothing is checked here: `tied_block_conv2d` checks, and chooses.
+None, and a `Geometry`, and returns (N, C_out, H_o, W_o). With more than one group the channels are
+ordered block by block, as in the authors' code (see `authors_channel_order`); only `grouped` has
+the order of Eq. (4), group by group. Nothing is checked here: `tied_block_conv2d` checks its
+arguments and chooses an algorithm.
 
 >>> images, filters = torch.randn(2, 8, 6, 6), torch.randn(4, 4, 3, 3)
 >>> at = Geometry(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1, blocks=2)
@@ -32,14 +34,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 from .checks import Pair, as_int, check_divisible
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over an image, and which channels it joins.
+    """How a kernel moves over an image, and which channels it connects.
 
     Attributes:
         stride: step in pixels, (vertical, horizontal).
@@ -59,8 +61,8 @@ class Geometry(NamedTuple):
 def fold(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
     """Fold the blocks into the batch, as the authors' code does: N images of C become N·B of C/B.
 
-    Free for a contiguous input, whose blocks are pieces of memory already. A channels-last one
-    is copied, and the output is contiguous whatever came in.
+    This copies nothing if the input is contiguous, as each of its blocks is one piece of memory. A
+    channels-last input is copied. The output is always contiguous.
     """
     n, channels, height, width = input.shape
     images = input.reshape(n * at.blocks, channels // at.blocks, height, width)
@@ -69,9 +71,10 @@ def fold(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Te
 
 
 def fold_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
-    """Fold the blocks into the batch and stay channels-last: one copy in, one copy out.
+    """Fold the blocks into the batch and stay channels-last: copy the input and the output.
 
-    Never free, but a copy moves each number once, where a convolution reads it k² times.
+    The copies are cheap beside a large kernel: they move each number once, while the convolution
+    reads it k² times.
     """
     images = _by_block(input, at.blocks).permute(0, 3, 1, 2, 4).flatten(0, 1)
     y = F.conv2d(_nchw(images), weight, bias, at.stride, at.padding, at.dilation, at.groups)
@@ -79,7 +82,7 @@ def fold_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None, at: G
 
 
 def dilated(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
-    """See an image of W pixels as one of W·B thin pixels, and let the kernel stride over B of them.
+    """View an image of W pixels as one of W·B thin pixels, and dilate the kernel by B.
 
     ::
 
@@ -88,8 +91,8 @@ def dilated(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) ->
         *            *            *             a row of the kernel, dilated by 4: block 0
            *            *            *          one step to the right: block 1
 
-    (N, H, W, B·c) → (N, H, W·B, c) is free for a channels-last input. A horizontal stride is not:
-    every column is computed, and some are dropped.
+    (N, H, W, B·c) → (N, H, W·B, c) copies nothing if the input is channels-last. A horizontal
+    stride has a cost: every column is computed, and some are dropped.
     """
     wide = _nchw(_by_block(input, at.blocks).flatten(2, 3))
     y = F.conv2d(
@@ -98,7 +101,7 @@ def dilated(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) ->
         bias,
         stride=(at.stride[0], 1),
         padding=(at.padding[0], at.padding[1] * at.blocks),
-        # One tap has no distance to keep; before 2.15 PyTorch could crash over it.
+        # A single tap has no dilation; before 2.15 PyTorch could crash when one was given.
         dilation=(at.dilation[0], at.dilation[1] * at.blocks if weight.shape[3] > 1 else 1),
         groups=at.groups,
     )
@@ -111,8 +114,8 @@ def dilated(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) ->
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
     """Give the blocks an axis of their own, and convolve in 3-D with a kernel one block deep.
 
-    (N, H, W, B·c) → (N, c, H, W, B), which PyTorch calls channels_last_3d: free for a
-    channels-last input, at any stride.
+    (N, H, W, B·c) → (N, c, H, W, B), which PyTorch calls channels_last_3d, copies nothing if the
+    input is channels-last, at any stride.
     """
     volume = _by_block(input, at.blocks).permute(0, 4, 1, 2, 3)
     stride, padding, dilation = (*at.stride, 1), (*at.padding, 0), (*at.dilation, 1)
@@ -121,25 +124,25 @@ def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> 
 
 
 def gemm(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
-    """Multiply matrices, all that a 1x1 kernel does; stride 1, one group, no padding.
+    """Multiply matrices, which is all that a 1x1 kernel does; stride 1, one group, no padding.
 
-    Free for both layouts: a contiguous block is a matrix (c, H·W), a channels-last image one of
-    H·W·B rows of c.
+    This copies nothing in either layout: a contiguous block is a matrix (c, H·W), and a
+    channels-last image is a matrix (H·W·B, c).
     """
     matrix = weight.flatten(1)
     if is_channels_last(input):
         return _nchw(F.linear(_by_block(input, at.blocks), matrix, bias).flatten(3))
     y = matrix @ input.unflatten(1, (at.blocks, -1)).flatten(3)
     if bias is not None:
-        y = y + bias[:, None].to(y.dtype)  # which autocast lowers in the product alone
+        y = y + bias[:, None].to(y.dtype)  # autocast lowers the dtype of the product only
     return y.flatten(1, 2).unflatten(2, input.shape[2:])  # type: ignore[no-any-return]
 
 
 def grouped(input: Tensor, weight: Tensor, bias: Tensor | None, at: Geometry) -> Tensor:
     """Repeat the filters for every block that shares them, and convolve in G·B groups.
 
-    No activation is copied, in any layout. Autograd turns the repetition into the sum over blocks
-    that the derivative of a shared filter is. The form that other runtimes know.
+    No activation is copied, in any layout. The derivative of a shared filter is a sum over the
+    blocks, which autograd derives from the repetition. Other runtimes support this form.
     """
     if at.blocks > 1:
         weight = _repeat(weight, at.groups, at.blocks)
@@ -160,15 +163,15 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def is_channels_last(images: Tensor) -> bool:
-    """Tell whether the channels of a pixel of (N, C, H, W) are neighbours in memory.
+    """Return whether the channels of a pixel of (N, C, H, W) are neighbours in memory.
 
-    True for slices of channels-last images too, of which `Tensor.is_contiguous` says no.
+    This is True for slices of channels-last images too, unlike `Tensor.is_contiguous`.
     """
     return images.stride(1) == 1 and images.stride(3) >= images.shape[1]
 
 
 def as_channels_last(images: Tensor) -> Tensor:
-    """Store (N, C, H, W) channels-last; not by `memory_format`, of which vmap knows nothing."""
+    """Store (N, C, H, W) channels-last, without `memory_format`, which vmap does not support."""
     return _nchw(_nhwc(images).contiguous())
 
 
@@ -186,7 +189,7 @@ def _by_block(images: Tensor, blocks: int) -> Tensor:
 
 
 def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
-    """Repeat W'_1, …, W'_G as Eq. (4) uses them: W'_1 for all blocks of group 1, then W'_2, ….
+    """Repeat W'_1, …, W'_G as in Eq. (4): W'_1 for all blocks of group 1, then W'_2, ….
 
     Args:
         filters: (C_out/B, …), group-major.
@@ -198,7 +201,7 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the filters do not divide by groups.
+        ValueError: if a count is less than one, or the filters are not divisible by the groups.
 
     Example:
         >>> repeat_for_blocks(torch.tensor([1.0, 2.0, 3.0, 4.0]), groups=2, blocks=2)
@@ -213,19 +216,20 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
 
 
 def _repeat(filters: Tensor, groups: int, blocks: int) -> Tensor:
-    # Joining views takes a fifth of the time that `repeat` or `repeat_interleave` do.
+    # Concatenating views takes a fifth of the time of `repeat` or `repeat_interleave`.
     if groups == 1:
         return torch.cat([filters] * blocks)
     return torch.cat([of_group for of_group in filters.chunk(groups) for _ in range(blocks)])
 
 
 def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:
-    """Give the permutation that leads from our channel order of TGC to the authors' code's.
+    """Return the permutation from our channel order of TGC to that of the authors' code.
 
-    Eq. (4) has the group outside and the block inside: channel (g, b, c). The authors' code
-    folds the blocks first and convolves in groups then: channel (b, g, c). The operator is
-    the same: ``authors(x[:, i], w) == ours(x, w)[:, o]`` with i and o the orders of the input
-    and output channels. TBC (one group) and GC (one block) need none.
+    In Eq. (4) the groups are outermost: channel (g, b, c). The authors' code folds the blocks
+    first and then convolves in groups, so the blocks are outermost: channel (b, g, c). The
+    operator is the same: ``authors(x[:, i], w) == ours(x, w)[:, o]``, where i and o are the
+    permutations of the input and output channels. TBC (one group) and GC (one block) have the
+    same order in both.
 
     Args:
         channels: C_in or C_out.
@@ -233,11 +237,11 @@ def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:
         blocks: B.
 
     Returns:
-        Indices, (channels,); entry k is our index of the authors' channel k.
+        Indices of shape (channels,): entry k is our index of the authors' channel k.
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or channels do not divide by groups·blocks.
+        ValueError: if a count is less than one, or `channels` is not divisible by groups·blocks.
 
     Example:
         >>> authors_channel_order(8, groups=2, blocks=2)

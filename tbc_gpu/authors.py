@@ -1,4 +1,4 @@
-"""Weights of the modules that the paper's authors published, to ours and back.
+"""Convert weights between the modules that the paper's authors published and ours.
 
 Their modules (TiedBlockConv.py, TiedFullyConnected.py and TiedSE.py of
 https://github.com/frank-xwang/TBC-TiedBlockConvolution) wrap a thin layer of PyTorch:
@@ -12,12 +12,13 @@ their module             their names              ours
 and                      ``NAME.fc.2.weight``     ``NAME.fc2.weight``
 ======================== ======================== ========================
 
-and biases likewise. A module of ours whose tied layers the authors call otherwise says so in an
-attribute: `tbc_models.TiedSE` has ``authors_names = {"fc1": "fc.0", "fc2": "fc.2"}``.
+and biases likewise. Where the authors' names of the tied layers inside a module differ, our module
+lists them in an attribute: `tbc_models.TiedSE` has
+``authors_names = {"fc1": "fc.0", "fc2": "fc.2"}``.
 
-The numbers are the same, but with groups (TGC) their channels come in another order:
-`authors_channel_order`. Then the weights around the layer have to be permuted, and only who built
-the network knows which these are.
+The values are the same, but with groups (TGC) the channels come in another order, that of
+`authors_channel_order`. Then the weights of the layers before and after have to be permuted too.
+Which layers these are cannot be read from the network, so the caller has to name them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,23 +35,25 @@ Around = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 def from_authors(
     state_dict: Mapping[str, Tensor], model: nn.Module, *, around: Around | None = None
 ) -> dict[str, Tensor]:
-    """Convert weights of a network of the authors' modules for the same network of ours.
+    """Convert weights of a network built of the authors' modules for the same network of ours.
 
     Args:
-        state_dict: theirs. The names outside of the tied modules must be those of `model`.
-        model: ours: it tells names, shapes, groups and blocks. It is not changed.
-        around: for each TGC layer the layers whose outputs it reads, and those that read its
-            outputs, with the normalisations on the way: ``{"conv2": (["conv1", "bn1"], ["bn2",
-            "conv3"])}``. Layers that compute channel by channel, and depthwise convolutions, are
-            permuted whole; of others the outputs, or the inputs. An empty list: the network's own
-            input, or output, is in the authors' order.
+        state_dict: weights of the authors' network. Outside of the tied modules their names must
+            be those of `model`.
+        model: our network, which gives the names, shapes, groups and blocks. It is not changed.
+        around: for each TGC layer two lists: the layers whose outputs it reads, and the layers
+            that read its outputs, each with the normalisations in between, for example
+            ``{"conv2": (["conv1", "bn1"], ["bn2", "conv3"])}``. Layers that treat each channel
+            alone, such as normalisations and depthwise convolutions, are permuted as a whole; of
+            other layers only the output channels, or the input channels, are. An empty list means
+            that the network's own input, or output, is in the authors' order.
 
     Returns:
-        The state dict for `model`; tensors that need no permutation are those of `state_dict`.
+        The state dict for `model`; it shares the tensors of `state_dict` that need no permutation.
 
     Raises:
         ValueError: if names are missing or unexpected, a shape differs, a TGC layer is not in
-            `around`, or a layer that is named there cannot be permuted.
+            `around`, or a layer named there cannot be permuted.
 
     Example:
         >>> ours = nn.Sequential(TiedBlockConv2d(4, 4, 1, blocks=2), nn.ReLU())
@@ -70,11 +73,11 @@ def from_authors(
 def to_authors(
     state_dict: Mapping[str, Tensor], model: nn.Module, *, around: Around | None = None
 ) -> dict[str, Tensor]:
-    """Convert weights of a network of our layers for the authors' modules: undo `from_authors`.
+    """Convert weights of a network of ours for the authors' modules: the inverse of `from_authors`.
 
     Args:
-        state_dict: ours.
-        model: the network that it belongs to. It is not changed.
+        state_dict: weights of our network.
+        model: our network. It is not changed.
         around: as in `from_authors`.
 
     Returns:
@@ -168,7 +171,7 @@ def _permutations(model: nn.Module, around: Around) -> dict[tuple[str, int], Ten
 def _places(
     model: nn.Module, name: str, tgc: TiedBlockConv2d, channels: int, reads: bool
 ) -> list[tuple[str, int]]:
-    """List the tensors of the layer `name`, and their dimension, that has the channels of `tgc`."""
+    """List the tensors of the layer `name` to permute, each with its dimension of channels."""
     try:
         layer = model.get_submodule(name)
     except AttributeError:

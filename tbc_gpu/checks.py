@@ -1,4 +1,4 @@
-"""Every check of an argument: what is wrong is named with its value before any work is done."""
+"""Checks of arguments, made before any work is done; every message gives the wrong value."""
 
 import operator
 
@@ -23,7 +23,7 @@ def as_int(name: str, value: int, minimum: int) -> int:
 
 def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     """Check that the argument `name` is an int or a pair of ints, and return it as a pair."""
-    if not isinstance(value, (tuple, list)):  # a union stops older versions of torch.compile
+    if not isinstance(value, (tuple, list)):  # older versions of torch.compile refuse a union here
         value = (value, value)
     if len(value) != 2:
         raise ValueError(f"`{name}` (={value!r}) must be an int or a pair of ints")
@@ -31,14 +31,14 @@ def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
 
 
 def check_divisible(what: str, size: int, groups: int, blocks: int) -> None:
-    """Check that `size` divides into `groups` groups of `blocks` blocks."""
+    """Check that `size` is divisible by `groups`·`blocks`."""
     if size % (groups * blocks):
         rule = f"`groups`·`blocks` (={groups}·{blocks})" if groups > 1 else f"`blocks` (={blocks})"
         raise ValueError(f"{what} (={size}) must be divisible by {rule}")
 
 
 def check_padding(padding: int | Pair | str, stride: Pair) -> Pair | str:
-    """Check `padding`, and return it as a pair or a word that PyTorch knows."""
+    """Check `padding`, and return it as a pair, "same" or "valid"."""
     if not isinstance(padding, str):
         return as_pair("padding", padding, 0)
     if padding not in ("same", "valid"):
@@ -49,7 +49,7 @@ def check_padding(padding: int | Pair | str, stride: Pair) -> Pair | str:
 
 
 def sides_of(padding: Pair | str, kernel_size: Pair, dilation: Pair) -> tuple[int, int, int, int]:
-    """Give the padding of each side in pixels, as `F.pad` orders them: left, right, top, bottom."""
+    """Return the padding of each side in pixels, in the order of `F.pad`."""
     if isinstance(padding, tuple):
         vertical, horizontal = padding
         return horizontal, horizontal, vertical, vertical
@@ -61,7 +61,7 @@ def sides_of(padding: Pair | str, kernel_size: Pair, dilation: Pair) -> tuple[in
 
 
 def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Check for floating-point tensors of one device and dtype (autocast may mix dtypes)."""
+    """Check that all are floating-point tensors of one device and dtype (or under autocast)."""
     tensors = {"input": input, "weight": weight}
     if bias is not None:
         tensors["bias"] = bias
@@ -87,7 +87,7 @@ def check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 def _autocast_unites(*tensors: Tensor) -> bool:
     kind = tensors[0].device.type
     enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return enabled and all(t.dtype != torch.float64 for t in tensors)  # which it leaves alone
+    return enabled and all(t.dtype != torch.float64 for t in tensors)  # autocast keeps float64
 
 
 def check_conv_shapes(
@@ -99,7 +99,7 @@ def check_conv_shapes(
     groups: int,
     blocks: int,
 ) -> None:
-    """Check that input, filters and bias fit one another, and the kernel the padded image."""
+    """Check that the shapes match, and that the kernel is no larger than the padded image."""
     if input.ndim not in (3, 4):
         raise ValueError(
             f"`input` (shape {tuple(input.shape)}) must have 4 dimensions (N, C_in, H, W), "
@@ -137,7 +137,7 @@ def check_conv_shapes(
 
 
 def check_linear_shapes(input: Tensor, weight: Tensor, bias: Tensor | None, blocks: int) -> None:
-    """Check that input, weight and bias of a TFC layer fit one another."""
+    """Check that the shapes of input, weight and bias of a TFC layer match."""
     if input.ndim == 0:
         raise ValueError("`input` (shape ()) must have at least one dimension (…, in_features)")
     if weight.ndim != 2:

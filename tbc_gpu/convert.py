@@ -1,4 +1,4 @@
-"""Tie the layers of a network that exists, and turn tied layers into plain ones for other runtimes.
+"""Tie the layers of an existing network, or turn tied layers into plain ones for other runtimes.
 
 >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3))
 >>> tying = tie(network, blocks=2)
@@ -39,12 +39,12 @@ class TiedLayer(NamedTuple):
 
     Attributes:
         name: in the network, such as ``layer1.0.conv1``.
-        before: the operator that it was: SC, GC or FC.
-        after: the operator that it is: TBC, TGC or TFC.
-        parameters_before: weights and biases that it stored.
-        parameters_after: weights and biases that it stores.
-        error: ‖W − T(W′)‖ / ‖W‖, what of the old weight is lost; None if the new one is drawn at
-            random, or there are no numbers (on the meta device).
+        before: its operator before: SC, GC or FC.
+        after: its operator now: TBC, TGC or TFC.
+        parameters_before: number of weights and biases stored before.
+        parameters_after: number of weights and biases stored now.
+        error: ‖W − T(W′)‖ / ‖W‖, the part of the old weight that is lost; None if the new weight
+            is random, or if the weights have no values (on the meta device).
     """
 
     name: str
@@ -56,7 +56,7 @@ class TiedLayer(NamedTuple):
 
 
 class LeftLayer(NamedTuple):
-    """A layer that `tie` was to replace, and left as it was.
+    """A layer that was selected, but that `tie` left unchanged.
 
     Attributes:
         name: in the network.
@@ -68,12 +68,12 @@ class LeftLayer(NamedTuple):
 
 
 class Tying(NamedTuple):
-    """What `tie` gives.
+    """The result of `tie`.
 
     Attributes:
         model: the tied copy of the network.
         tied: the layers that were replaced, in the network's order.
-        left: the layers that were to be replaced and could not be.
+        left: the selected layers that could not be replaced.
     """
 
     model: nn.Module
@@ -86,31 +86,33 @@ def tie(
 ) -> Tying:
     """Copy a network with its convolutions and linear layers tied: SC to TBC, GC to TGC, FC to TFC.
 
-    The dense weight T(W′) that a tied layer stands for has the thin weight W′ in each of its B
-    diagonal blocks and zeros elsewhere. The nearest one to a weight W with the blocks W_bc is
-    therefore, group by group, the W′ that makes
+    A tied layer equals a plain one whose weight T(W′) has the thin weight W′ in each of its B
+    diagonal blocks and zeros elsewhere. For a weight W with the blocks W_bc, the nearest thin
+    weight is the W′ that minimises, in each group,
 
-        ‖W − T(W′)‖² = Σ_{b≠c} ‖W_bc‖² + Σ_b ‖W_bb − W′‖²
+        ‖W − T(W′)‖² = Σ_{b≠c} ‖W_bc‖² + Σ_b ‖W_bb − W′‖².
 
-    least: the mean of the diagonal blocks, for W′ stands in the second sum only. The bias is the
-    mean over the blocks too. Most of W is lost, so the copy is a start for training, not its end.
+    Only the second sum depends on W′, so W′ is the mean of the diagonal blocks. The bias is the
+    mean over the blocks too. Most of W is lost: the copy is a starting point for training.
 
-    A network that reads the weight of a layer itself, as the attention of BEiT does, cannot run
-    with that layer tied; leave it out by `where`. What PyTorch's own modules read is left.
+    A network that reads the weight of a layer directly, as the attention of BEiT does, cannot run
+    with that layer tied; exclude it with `where`. Layers that PyTorch's own modules read this way
+    are left unchanged.
 
     Args:
         model: any network; it is not changed. Device, dtype, mode and `requires_grad` are kept.
         blocks: B, at least 2.
-        where: which convolutions and linear layers: a pattern with * and ? for the layer's name
-            (``"layer4.*"``), a class or a tuple of them, or a function of name and layer; None
-            means all.
-        weights: "nearest" as above, or "random": drawn anew.
+        where: which convolutions and linear layers to tie: a pattern with * and ? for the layer's
+            name (``"layer4.*"``), a class or a tuple of classes, or a function of name and layer
+            that returns True or False. By default all of them.
+        weights: "nearest" as above, or "random": new random values.
 
     Returns:
         The tied network, the layers that were tied, and those that were left, with reasons.
 
     Raises:
-        TypeError: if `model` is no network, `blocks` no int, or `where` none of the above.
+        TypeError: if `model` is not a Module, `blocks` is not an int, or `where` is none of the
+            above.
         ValueError: if `blocks` is less than 2, `where` selects nothing, or `weights` is unknown.
         RuntimeError: if PyTorch cannot copy the network, as one under `torch.nn.utils.weight_norm`.
 
@@ -141,12 +143,12 @@ def tie(
 
 
 def untie(model: nn.Module) -> nn.Module:
-    """Copy a network with plain layers for its tied ones: the form that other runtimes know.
+    """Copy a network with plain layers in place of its tied ones, for other runtimes.
 
     A tied convolution becomes a convolution of G·B groups whose filters are repeated. A tied
-    linear layer becomes a linear layer whose weight is block-diagonal, with zeros that are stored
-    and multiplied: neither PyTorch nor ONNX knows a linear layer of groups. The outputs are the
-    same up to rounding; training the copy would untie its blocks.
+    linear layer becomes a linear layer with a block-diagonal weight, whose zeros are stored and
+    multiplied, as neither PyTorch nor ONNX has linear layers with groups. The outputs are the same
+    up to rounding. Training the copy would untie its blocks.
 
     Args:
         model: any network; it is not changed. Device, dtype, mode and `requires_grad` are kept.
@@ -155,7 +157,7 @@ def untie(model: nn.Module) -> nn.Module:
         The copy.
 
     Raises:
-        TypeError: if `model` is no network.
+        TypeError: if `model` is not a Module.
         ValueError: if a tied layer has hooks, which would be lost.
 
     Example:
@@ -182,10 +184,10 @@ def untie(model: nn.Module) -> nn.Module:
 
 
 def fuse_conv_bn(conv: TiedBlockConv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    """Give the convolution that does what a tied one and the batch normalisation after it do.
+    """Fuse a tied convolution and the batch normalisation after it into one plain convolution.
 
     In evaluation mode a batch normalisation scales and shifts each channel. The scale differs from
-    block to block, so the filters are no longer tied: it is a convolution of G·B groups.
+    block to block, so the fused filters are no longer tied: they form G·B groups.
 
     Args:
         conv: the tied convolution.
@@ -195,9 +197,9 @@ def fuse_conv_bn(conv: TiedBlockConv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
         The convolution, with a bias.
 
     Raises:
-        TypeError: if `conv` or `bn` is another kind of layer.
-        ValueError: if `bn` is in training mode, keeps no running statistics, or has another number
-            of channels.
+        TypeError: if `conv` is not a `TiedBlockConv2d` or `bn` is not a `torch.nn.BatchNorm2d`.
+        ValueError: if `bn` is in training mode, keeps no running statistics, or has a different
+            number of channels.
 
     Example:
         >>> fuse_conv_bn(TiedBlockConv2d(8, 8, 3, bias=False, blocks=2), nn.BatchNorm2d(8).eval())
@@ -205,7 +207,7 @@ def fuse_conv_bn(conv: TiedBlockConv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
     """
     if not isinstance(conv, TiedBlockConv2d):
         raise TypeError(f"`conv` (a {type(conv).__name__}) must be a TiedBlockConv2d")
-    if type(bn) is not nn.BatchNorm2d:  # timm's subclasses have an activation in them
+    if type(bn) is not nn.BatchNorm2d:  # timm's subclasses include an activation
         raise TypeError(f"`bn` (a {type(bn).__name__}) must be an nn.BatchNorm2d, not a subclass")
     if bn.training:
         raise ValueError("`bn` must be in evaluation mode: call `bn.eval()`")
@@ -229,7 +231,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _select(model: nn.Module, where: Where | None) -> dict[str, nn.Module]:
-    """Find the convolutions and linear layers that are to be tied, by name."""
+    """Select the convolutions and linear layers to tie, by name."""
     modules = model.named_modules(remove_duplicate=False)
     layers = {name: module for name, module in modules if isinstance(module, _LAYERS)}
     near: list[str] = []
@@ -257,7 +259,7 @@ def _select(model: nn.Module, where: Where | None) -> dict[str, nn.Module]:
 
 
 def _needed_as_they_are(model: nn.Module) -> dict[nn.Module, str]:
-    """Find the layers that something else in the network counts on, and say what."""
+    """Find the layers that another part of the network depends on, with the reason."""
     everywhere = list(model.named_modules(remove_duplicate=False))
     names = Counter(module for _, module in everywhere)
     owners = Counter(p for module in names for p in module.parameters(recurse=False))
@@ -272,12 +274,12 @@ def _needed_as_they_are(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _obstacle(layer: nn.Module, blocks: int) -> str | None:
-    """Say why a layer by itself cannot be tied, if so."""
+    """Say why a layer cannot be tied, or return None if it can."""
     if isinstance(layer, _TIED):
         return "already tied"
     if "weight" not in dict(layer.named_parameters(recurse=False)):
         return "parametrised: its weight is computed from other parameters"
-    if type(layer) not in (nn.Conv2d, nn.Linear):  # a subclass may do something else
+    if type(layer) not in (nn.Conv2d, nn.Linear):  # a subclass may compute something else
         return f"a {type(layer).__name__}: only nn.Conv2d and nn.Linear can be tied"
     if _hooks(layer):
         return "has hooks, which would be lost"
@@ -295,6 +297,7 @@ def _obstacle(layer: nn.Module, blocks: int) -> str | None:
 
 
 def _hooks(layer: nn.Module) -> bool:
+    # PyTorch has no public way to ask whether a module has hooks.
     return bool(
         layer._forward_hooks
         or layer._forward_pre_hooks
@@ -309,7 +312,7 @@ def _tie_layer(
     weight, bias = _values(layer)
     groups: int = getattr(layer, "groups", 1)
     options: dict[str, Any] = {"bias": bias is not None, "blocks": blocks, "dtype": weight.dtype}
-    # Numbers that will be replaced need not be drawn.
+    # Values that will be replaced need not be drawn.
     options["device"] = weight.device if weights == "random" else "meta"
     new: nn.Module
     if isinstance(layer, nn.Conv2d):
@@ -330,7 +333,7 @@ def _tie_layer(
 
 
 def _diagonal(weight: Tensor, groups: int, blocks: int) -> Tensor:
-    """See the diagonal blocks of a weight: (G, C_out/(G·B), C_in/(G·B), …, B)."""
+    """Return a view of the diagonal blocks of a weight: (G, C_out/(G·B), C_in/(G·B), …, B)."""
     blockwise: Tensor = weight.unflatten(0, (groups, blocks, -1)).unflatten(3, (blocks, -1))
     return blockwise.diagonal(dim1=1, dim2=3)
 
@@ -370,7 +373,7 @@ def _values(layer: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _fill(new: nn.Module, weight: Tensor, bias: Tensor | None, like: Any) -> None:
-    """Put numbers into a new layer, and give it the mode and `requires_grad` of an old one."""
+    """Set weight and bias of a new layer; copy mode and `requires_grad` from another one."""
     new.weight = nn.Parameter(weight, requires_grad=like.weight.requires_grad)
     if bias is not None:
         new.bias = nn.Parameter(bias, requires_grad=like.bias.requires_grad)

@@ -1,14 +1,14 @@
-"""Which algorithm for which layout, kernel, size, dtype and device: read from measured tables.
+"""Choose the algorithm for a layout, kernel, size, dtype and device from measured tables.
 
-`tables/cpu.json` and `tables/cuda.json` say what was fastest, on what machine, measured by which
-command: `tbc bench tune`. There a class of cases (dtype, layout, kernel, stride, with or without
-gradients) has a short list of rules. The first whose conditions all hold is taken; its last has
-none. For example::
+`tables/cpu.json` and `tables/cuda.json` record which algorithm was fastest, on which machine; the
+command `tbc bench tune` measures them. Each class of cases (dtype, layout, kernel, stride, with or
+without gradients) has a short list of rules. The first rule whose conditions all hold is used; the
+last rule has no conditions. For example::
 
     {"if": ["blocks > 2", "pixels > 400"], "use": "conv3d"}, {"use": "fold_channels_last"}
 
-Conditions may be put on these sizes: `blocks` (B), `thin` (C_in/B, the channels that a filter
-reads), `filters` (C_out/B), `pixels` (H·W of the input) and `batch` (N).
+Conditions compare these sizes: `blocks` (B), `thin` (C_in/B, the channels that a filter reads),
+`filters` (C_out/B), `pixels` (H·W of the input) and `batch` (N).
 """
 
 import json
@@ -25,14 +25,14 @@ AlgorithmName = Literal["fold", "fold_channels_last", "dilated", "conv3d", "gemm
 
 
 class Kind(NamedTuple):
-    """A class of cases, which share a list of rules.
+    """A class of cases that share one list of rules.
 
     Attributes:
-        dtype: "float32", or "bfloat16" for both dtypes of 16 bits.
+        dtype: "float32", or "bfloat16" for both 16-bit dtypes.
         layout: "channels_last" or "contiguous".
         kernel: "1x1" or "larger".
-        strided: whether the kernel steps over pixels.
-        training: whether gradients will be wanted.
+        strided: whether the stride is larger than 1.
+        training: whether gradients will be computed.
     """
 
     dtype: str
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A bound on one of the sizes: ``size > limit`` if above, else ``size <= limit``."""
+    """A bound on one of the sizes: ``size > limit`` if `above`, else ``size <= limit``."""
 
     size: str
     above: bool
@@ -51,14 +51,15 @@ class Condition(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An algorithm, and the conditions that must all hold for it."""
+    """An algorithm, and the conditions that must all hold for it to be used."""
 
     conditions: tuple[Condition, ...]
     algorithm: str
 
 
 Table = dict[Kind, tuple[Rule, ...]]
-# On a CPU, what so few numbers cost is the number of calls, whatever the table says of larger ones.
+# On a CPU, the time for inputs of so few numbers is that of the calls, not of the arithmetic: the
+# algorithm with the fewest calls is fastest, whatever the table says of larger inputs.
 _SMALL = 4096
 
 
@@ -72,8 +73,8 @@ def choose(
 ) -> str:
     """Choose the algorithm for a case, by name.
 
-    Without a table (another device, no device at all, a graph made for another runtime) and for
-    TGC, whose blocks are not neighbours in memory, that is `grouped`.
+    The answer is `grouped` where there is no table (other devices, the meta device, graphs exported
+    for other runtimes), and for TGC, whose blocks are not neighbours in memory.
     """
     table = _TABLES.get(input.device.type)
     if table is None or blocks == 1 or groups > 1 or torch.compiler.is_exporting():
@@ -108,7 +109,7 @@ def choose(
 
 
 def first(rules: tuple[Rule, ...], sizes: dict[str, int]) -> str:
-    """Give the algorithm of the first rule that holds for these sizes."""
+    """Return the algorithm of the first rule that holds for these sizes."""
     for rule in rules[:-1]:
         if all((sizes[c.size] > c.limit) == c.above for c in rule.conditions):
             return rule.algorithm
@@ -116,12 +117,12 @@ def first(rules: tuple[Rule, ...], sizes: dict[str, int]) -> str:
 
 
 def table_file(device: str) -> Path:
-    """Give the file of a device's table: "cpu" or "cuda"."""
+    """Return the path of the table of a device, "cpu" or "cuda"."""
     return Path(__file__).parent / "tables" / f"{device}.json"
 
 
 def read_table(text: str) -> Table:
-    """Read the rules of a table, as `tbc bench tune` writes it."""
+    """Parse the rules of a table that `tbc bench tune` has written."""
     return {
         Kind(**entry["kind"]): tuple(
             Rule(tuple(map(_condition, rule.get("if", ()))), rule["use"]) for rule in entry["rules"]

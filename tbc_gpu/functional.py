@@ -1,6 +1,6 @@
 """Tied block convolution and linear layers as PyTorch functions (Eq. 3 and 4 of the paper)."""
 
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 from .algorithms import ALGORITHMS, Geometry, as_channels_last, is_channels_last
@@ -31,8 +31,8 @@ def tied_block_conv2d(
 ) -> Tensor:
     """Tied block (group) convolution: TBC, Eq. (3), and with `groups` TGC, Eq. (4).
 
-    Arguments are those of `torch.nn.functional.conv2d`, and `blocks`. With ``blocks=1`` it is
-    that function. The memory format of the input is kept: channels-last in, channels-last out.
+    The arguments are those of `torch.nn.functional.conv2d`, and `blocks`. With ``blocks=1`` the
+    result is that of `conv2d`. The output has the memory format of the input.
 
     Args:
         input: (N, C_in, H, W), or (C_in, H, W) without a batch.
@@ -41,20 +41,21 @@ def tied_block_conv2d(
         stride: step of the kernel in pixels, an int or a (vertical, horizontal) pair.
         padding: zeros on each side in pixels, an int, a pair, "same" or "valid".
         dilation: distance between the kernel's taps in pixels, an int or a pair.
-        groups: G, the number of groups, which share nothing.
-        blocks: B, the number of blocks in each group, which share one set of filters.
-        algorithm: one of `tbc_gpu.algorithms` by name, to compare or to teach; all give the same
-            output. Left out, a measured table says which is fastest for the case; with more than
-            one group it is "grouped".
+        groups: G, the number of groups of channels; each group has its own filters.
+        blocks: B, the number of blocks in each group; all blocks of a group share its filters.
+        algorithm: name of one of the functions in `tbc_gpu.algorithms`; all give the same output
+            up to rounding. By default a measured table says which one is fastest for the case,
+            and with more than one group it is "grouped".
 
     Returns:
         The output, (N, C_out, H_o, W_o) or (C_out, H_o, W_o); block b of group g fills channels
         g·C_out/G + b·C_out/(G·B) onward.
 
     Raises:
-        TypeError: for anything but floating-point tensors of one dtype (autocast may mix them).
-        ValueError: for a wrong shape, a value out of range, a kernel larger than the input, an
-            algorithm that is unknown or cannot do this.
+        TypeError: if the tensors are not floating-point tensors of one dtype (autocast may mix
+            dtypes).
+        ValueError: for a wrong shape, a value out of range, a kernel larger than the input, or an
+            algorithm that is unknown or does not support the case.
 
     Example:
         >>> import torch
@@ -85,10 +86,11 @@ def convolve(
     blocks: int,
     algorithm: str | None = None,
 ) -> Tensor:
-    """Convolve a batch as `tied_block_conv2d` does, with arguments that were checked before."""
+    """Convolve a batch as `tied_block_conv2d` does; the arguments must have been checked."""
     channels_last = is_channels_last(images)
     k_h, k_w = weight.shape[2:]
-    # One tap has no distance to keep; before 2.15 PyTorch could crash over it (channels-last).
+    # A single tap has no dilation; before 2.15 PyTorch could crash when one was given
+    # (channels-last).
     dilation = (dilation[0] if k_h > 1 else 1, dilation[1] if k_w > 1 else 1)
     if isinstance(padding, str):
         left, right, top, bottom = sides_of(padding, (k_h, k_w), dilation)
@@ -102,10 +104,10 @@ def convolve(
         if (top, left) != (0, 0):
             images, left, top = F.pad(images, [left, left, top, top]), 0, 0
         if stride != (1, 1):
-            # A kernel of one tap needs no other pixels than these: a fourth of them at stride 2.
+            # A kernel of one tap reads no other pixels: at stride 2 a quarter of the image.
             images, stride = images[:, :, :: stride[0], :: stride[1]], (1, 1)
     at = Geometry(stride, (top, left), dilation, groups, blocks)
-    by_block = groups > 1 and algorithm != "grouped"  # the order of the others
+    by_block = groups > 1 and algorithm != "grouped"  # the channel order of the other algorithms
     if by_block:
         images = _swap(images, groups, blocks)
     y = ALGORITHMS[algorithm](images, weight, bias, at)
@@ -117,7 +119,7 @@ def convolve(
 
 
 def _swap(images: Tensor, outer: int, inner: int) -> Tensor:
-    """Exchange the first two parts of the channels: (outer, inner, …) becomes (inner, outer, …)."""
+    """Transpose the two outer axes of the channels: (outer, inner, …) to (inner, outer, …)."""
     swapped: Tensor = images.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
     return swapped
 
@@ -147,7 +149,8 @@ def tied_block_linear(
         The output, (…, out_features); block b fills features b·out_features/B onward.
 
     Raises:
-        TypeError: for anything but floating-point tensors of one dtype (autocast may mix them).
+        TypeError: if the tensors are not floating-point tensors of one dtype (autocast may mix
+            dtypes).
         ValueError: for a wrong shape or a value out of range.
 
     Example:

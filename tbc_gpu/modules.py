@@ -1,14 +1,14 @@
-"""Tied block layers as modules: drop-in forms of `torch.nn.Conv2d` and `torch.nn.Linear`.
+"""Tied block layers as modules: drop-in replacements for `torch.nn.Conv2d` and `torch.nn.Linear`.
 
-Each stores its thin filter once. `blocks` must be named: a layer that forgot it would
-silently be a plain one.
+Each stores its thin filters once. `blocks` is a required keyword: with a default of 1, forgetting
+it would silently give a plain layer.
 """
 
 import math
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 from .algorithms import as_channels_last, is_channels_last
@@ -21,9 +21,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 class TiedBlockConv2d(nn.Module):
     """Tied block convolution: TBC, Eq. (3), and with `groups` TGC, Eq. (4).
 
-    The signature is that of `torch.nn.Conv2d`, and `blocks`. Filters and bias are drawn as
-    `torch.nn.Conv2d` draws them, for the fan-in that a thin filter really has,
-    C_in/(G·B)·kH·kW.
+    The signature is that of `torch.nn.Conv2d`, and `blocks`. Filters and bias are initialised as
+    in `torch.nn.Conv2d`, with the fan-in of a thin filter, C_in/(G·B)·kH·kW.
 
     Args:
         in_channels: C_in, the channels of the input.
@@ -32,12 +31,12 @@ class TiedBlockConv2d(nn.Module):
         stride: step of the kernel in pixels, an int or a pair.
         padding: padding on each side in pixels, an int, a pair, "same" or "valid".
         dilation: distance between the kernel's taps in pixels, an int or a pair.
-        groups: G, the number of groups, which share nothing.
-        bias: whether to add one value per filter, shared like the filters.
+        groups: G, the number of groups of channels; each group has its own filters.
+        bias: whether to add a bias, one value per filter, which the blocks share too.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         device: where to put the parameters.
         dtype: dtype of the parameters.
-        blocks: B, the number of blocks in each group, which share one set of filters.
+        blocks: B, the number of blocks in each group; all blocks of a group share its filters.
 
     Shape:
         - Input: (N, C_in, H, W) or (C_in, H, W).
@@ -47,7 +46,7 @@ class TiedBlockConv2d(nn.Module):
 
     Raises:
         TypeError: if a size is not an int.
-        ValueError: if channels do not divide by groups·blocks, or a value is out of range.
+        ValueError: if the channels are not divisible by groups·blocks, or a value is out of range.
 
     Example:
         >>> layer = TiedBlockConv2d(64, 128, 3, padding=1, blocks=4)
@@ -101,7 +100,7 @@ class TiedBlockConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw filters and bias anew, uniform in ±1/√fan_in as `torch.nn.Conv2d` does."""
+        """Initialise filters and bias, uniform in ±1/√fan_in as in `torch.nn.Conv2d`."""
         _reset(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ class TiedBlockConv2d(nn.Module):
     def _pad(self, input: Tensor) -> Tensor:
         sides = list(sides_of(self.padding, self.kernel_size, self.dilation))
         padded = F.pad(input, sides, mode=self.padding_mode)
-        # "circular" gives a contiguous image whatever it got.
+        # The mode "circular" always gives a contiguous image.
         return as_channels_last(padded) if input.ndim == 4 and is_channels_last(input) else padded
 
     def extra_repr(self) -> str:
@@ -196,7 +195,7 @@ class TiedBlockLinear(nn.Module):
     Args:
         in_features: features of the input.
         out_features: features of the output.
-        bias: whether to add one, shared like the weight.
+        bias: whether to add a bias, which the blocks share like the weight.
         device: where to put the parameters.
         dtype: dtype of the parameters.
         blocks: B, the number of blocks, which share one weight.
@@ -209,7 +208,7 @@ class TiedBlockLinear(nn.Module):
 
     Raises:
         TypeError: if a size is not an int.
-        ValueError: if features do not divide by blocks, or a value is out of range.
+        ValueError: if the features are not divisible by `blocks`, or a value is out of range.
 
     Example:
         >>> layer = TiedBlockLinear(256, 64, blocks=4)
@@ -247,7 +246,7 @@ class TiedBlockLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias anew, uniform in ±1/√fan_in as `torch.nn.Linear` does."""
+        """Initialise weight and bias, uniform in ±1/√fan_in as in `torch.nn.Linear`."""
         _reset(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -274,7 +273,7 @@ class TiedBlockLinear(nn.Module):
 
 
 def _reset(weight: nn.Parameter, bias: nn.Parameter | None) -> None:
-    # torch.nn's own rule, kaiming_uniform with a = √5, is uniform in ±1/√fan_in.
+    # The default of torch.nn, kaiming_uniform_ with a = √5, is uniform in ±1/√fan_in.
     bound = 1 / math.sqrt(math.prod(weight.shape[1:]))
     for parameter in (weight, bias):
         if parameter is not None:

@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates (MACs) of whole networks, counted in two ways.
 
-`layers` adds up the formulas of `tbc_ref.cost`, layer by layer. `measure` knows no layer: it counts
-the stored parameters, and the operations that PyTorch is really asked for. They must agree.
-Both build and run the network on PyTorch's "meta" device, which has shapes but no numbers.
+`layers` applies the formulas of `tbc_ref.cost` to each layer. `measure` uses no formula: it counts
+the stored parameters, and the operations that PyTorch runs. The two must agree. Both run the
+network on PyTorch's "meta" device, where tensors have shapes but no values.
 """
 
 import math
@@ -24,18 +24,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network, and what it costs by formula.
+    """One layer of a network, and its cost by formula.
 
     Attributes:
-        name: in the network, such as ``layer1.0.conv1``.
+        name: name in the network, such as ``layer1.0.conv1``.
         operator: SC, GC, DW (depthwise), TBC, TGC, FC, TFC, or the class of any other layer.
         input: shape of its input, without the batch.
         output: shape of its output, without the batch.
-        kernel: (kH, kW), or () of a linear layer.
+        kernel: (kH, kW), or () for a linear layer.
         blocks: B.
         groups: G.
-        parameters: weights and biases.
-        macs: for one image.
+        parameters: number of weights and biases.
+        macs: multiply-accumulates for one image.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Count:
-    """What a network stores, and what it computes for one image.
+    """The parameters of a network, and the MACs that it computes for one image.
 
     Attributes:
-        parameters: stored numbers that are learned.
-        macs: of convolutions and linear layers.
-        all_macs: with one more for each element that a normalisation or an activation writes,
-            and each that pooling reads. Products of activations with one another, as attention
-            makes them, are in neither.
+        parameters: number of parameters.
+        macs: MACs of convolutions and linear layers.
+        all_macs: the same, plus one for each element that a normalisation or an activation writes,
+            and one for each element that pooling reads. Neither count includes products of two
+            activations, as in attention.
     """
 
     parameters: int
@@ -70,14 +70,14 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
     """List the layers of a network that hold parameters, with their costs by formula.
 
     Args:
-        network: any network of images. Of its layers 2-D convolutions and linear ones have a
-            formula; what is multiplied elsewhere, `measure` alone can see.
+        network: a network that takes images. Only 2-D convolutions and linear layers have a
+            formula; `measure` counts all other MACs.
         size: height and width of the image in pixels.
 
     Returns:
-        The layers in the order in which they run; one that runs twice stands there twice, the
-        second time without parameters. Those that are never called come last, without a shape:
-        some networks use the parameters of a layer only.
+        The layers in the order in which they run. A layer that runs twice is listed twice, the
+        second time without parameters. Layers that are never called come last, without a shape:
+        some networks read the parameters of a layer without calling it.
 
     Example:
         >>> from timm import create_model
@@ -104,10 +104,10 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
 
 
 def measure(network: nn.Module, size: int = 224) -> Count:
-    """Count the parameters that a network holds and the operations that PyTorch runs for it.
+    """Count the parameters of a network and the operations that PyTorch runs for it.
 
     Args:
-        network: any network of images.
+        network: a network that takes images.
         size: height and width of the image in pixels.
 
     Returns:
@@ -128,7 +128,7 @@ def measure(network: nn.Module, size: int = 224) -> Count:
 
 
 def _run(network: nn.Module, size: int) -> None:
-    # Without numbers: quick, and tied convolutions are group convolutions whatever is fastest.
+    # On the meta device this is fast, and tied convolutions always run as group convolutions.
     held = [*network.named_parameters(), *network.named_buffers()]
     without = {name: tensor.to("meta") for name, tensor in held}
     dtype = next(network.parameters()).dtype
@@ -171,7 +171,7 @@ def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, firs
         else:
             formula = cost.linear(*ends, bias=bias)
     parameters = sum(own.values())
-    if formula and own.keys() <= {"weight", "bias"} and own:  # some subclasses hold more
+    if formula and own.keys() <= {"weight", "bias"} and own:  # some subclasses have more
         parameters = formula.parameters
     macs = formula.macs * rows if formula else 0
     return Layer(name, operator, x, y, kernel, blocks, groups, parameters, macs)
@@ -187,7 +187,7 @@ _CONVOLUTIONS: dict[str, Callable[..., cost.Cost]] = {
 
 
 def _elements(out_shape: Sequence[Any]) -> int:
-    first = out_shape[0]  # of a normalisation or max pooling, which return more than one tensor
+    first = out_shape[0]  # a shape if the operation returns several tensors, as max pooling does
     return math.prod(first if isinstance(first, (tuple, list, torch.Size)) else out_shape)
 
 

@@ -1,4 +1,4 @@
-"""Drawings that the tutorials and the site share."""
+"""Drawings for the tutorials and the site."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 from tbc_models.networks.bottleneck import TiedBottleneck
 from tbc_models.networks.registry import operator_name
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, yellow left out.
+# The colours of Okabe and Ito, which colour-blind readers can tell apart, without yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
@@ -22,24 +22,24 @@ def wiring(
     blocks: int = 1,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw which input channels each output channel sees, one colour for each stored filter.
+    """Draw which input channels each output channel reads, one colour for each stored filter.
 
-    After Fig. 2: on the left the input channels, on the right the output channels, below them
-    the filters that are stored. Two outputs of one colour are responses of one filter.
+    As in Fig. 2, the input channels are on the left, the output channels on the right, and the
+    stored filters below. Outputs of the same colour are computed with the same filter.
 
     Args:
-        in_channels: C_in, drawn as so many dots.
-        out_channels: C_out, drawn as so many squares.
-        groups: G, the groups that share nothing.
-        blocks: B, the blocks in each group that share their filters.
-        axes: where to draw; new ones by default.
+        in_channels: C_in, the number of dots on the left.
+        out_channels: C_out, the number of squares on the right.
+        groups: G, the number of groups; each group has its own filters.
+        blocks: B, the number of blocks in each group; all blocks of a group share its filters.
+        axes: where to draw; by default in a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: if a count is less than one, the channels do not divide by groups·blocks, or
-            there are more stored filters than colours.
+        ValueError: if a count is less than one, the channels are not divisible by groups·blocks,
+            or there are more stored filters than colours.
 
     Example:
         >>> wiring(8, 4, blocks=2).get_title()
@@ -58,7 +58,7 @@ def wiring(
     if filters > len(COLOURS):
         raise ValueError(
             f"`out_channels` (={out_channels}) / `blocks` (={blocks}) must be at most "
-            f"{len(COLOURS)}, the colours there are"
+            f"{len(COLOURS)}, the number of colours"
         )
     if axes is None:
         axes = plt.figure(figsize=(2.6, 3.4)).add_subplot()
@@ -100,25 +100,25 @@ def memory(
     read: int | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw one row of an image as it lies in memory, one colour for each block.
+    """Draw the numbers of one row of an image in the order of memory, one colour for each block.
 
-    Every cell is a number; those of one pixel carry its index. Contiguous images are stored
-    channel after channel, channels-last ones pixel after pixel.
+    Every cell is a number, labelled with the index of its pixel. Contiguous images are stored
+    channel after channel, channels-last images pixel after pixel.
 
     Args:
-        channels_last: which of the two.
+        channels_last: whether to draw a channels-last image or a contiguous one.
         blocks: B.
-        thin: channels of a block.
-        width: pixels of the row.
-        read: a block that stays bright: what a kernel as wide as the row reads for it.
-        axes: where to draw; new ones by default.
+        thin: number of channels in a block.
+        width: number of pixels in the row.
+        read: a block to highlight: all that a kernel as wide as the row reads for this block.
+        axes: where to draw; by default in a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: if a count is less than one, there are more blocks than colours, or none is
-            called `read`.
+        ValueError: if a count is less than one, there are more blocks than colours, or `read` is
+            not the index of a block.
 
     Example:
         >>> memory(channels_last=True, blocks=2).get_title("left")
@@ -128,7 +128,9 @@ def memory(
         if count < 1:
             raise ValueError(f"`{name}` (={count}) must be at least 1")
     if blocks > len(COLOURS):
-        raise ValueError(f"`blocks` (={blocks}) must be at most {len(COLOURS)}, the colours")
+        raise ValueError(
+            f"`blocks` (={blocks}) must be at most {len(COLOURS)}, the number of colours"
+        )
     if read is not None and not 0 <= read < blocks:
         raise ValueError(f"`read` (={read}) must be a block, from 0 to {blocks - 1}")
     if axes is None:

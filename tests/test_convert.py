@@ -190,7 +190,7 @@ def test_where_selects(where: Any, names: list[str]) -> None:
     assert list(tying.model.state_dict()) == list(model.state_dict())
 
 
-def test_operators_and_counts_are_told() -> None:
+def test_operators_and_counts_are_reported() -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=2), nn.Linear(8, 8))
     tying = tie(model, blocks=2)
     assert [layer[1:5] for layer in tying.tied] == [
@@ -566,7 +566,7 @@ def test_lone_layers_need_no_names_around() -> None:
         ({"conv3": (["bn2"], []), "other": ([], ["bn2"])}, "gives 'bn2' two orders"),
     ],
 )
-def test_what_cannot_stand_around_is_told(around: Any, text: str) -> None:
+def test_layers_that_cannot_stand_around_a_tgc_layer_are_refused(around: Any, text: str) -> None:
     _, ours = theirs_and_ours()
     ours.grouped, ours.tied = nn.Conv2d(48, 48, 1, groups=2), TiedBlockConv2d(48, 48, 1, blocks=4)
     ours.norm, ours.other = nn.GroupNorm(2, 48), TiedBlockConv2d(4, 24, 1, groups=2, blocks=2)

@@ -1,8 +1,9 @@
-"""The Tied networks of the paper, and what they are built of.
+"""The Tied networks of the paper and their building blocks.
 
-`bottleneck` has the tied bottleneck of Fig. 4, `attention` the SE and GCB modules of Fig. 5. Each
-of the other modules is a family of networks, registered with timm when this package is imported.
-`registry` finds and builds a registered network by its name.
+`bottleneck` has the tied bottleneck of Fig. 4, and `attention` the SE and GCB modules of Fig. 5.
+`resnet`, `resnext`, `senet`, `gcnet`, `resnest` and `efficientnet` are families of networks; they
+are registered with timm when this package is imported. `registry` finds and builds a registered
+network by its name, and `minimum_size` makes a network refuse images that are too small.
 """
 
 from tbc_models.networks import efficientnet, gcnet, resnest, resnet, resnext, senet

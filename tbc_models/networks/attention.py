@@ -1,7 +1,7 @@
-"""Attention with tied blocks (Fig. 5 of the paper): TiedSE and TiedGCB, and what they tie.
+"""Attention with tied blocks (Fig. 5 of the paper): TiedSE and TiedGCB, and plain SE and GCB.
 
-All take the number of channels first and `device` and `dtype`, so that they plug into timm's
-blocks as ``attn_layer=partial(TiedSE, blocks=8)``.
+All take the number of channels first, and `device` and `dtype`, so that timm's networks can use
+them: ``attn_layer=partial(TiedSE, blocks=8)``.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ register_notrace_module(TiedBlockLinear)
 class TiedSE(nn.Module):
     """Squeeze and excitation with tied fully connected layers (TFC), Fig. 5a.
 
-    The mean of every channel goes through C → C/r → C, and scales the channel. Both layers are
-    shared over B blocks: per block of c = C/B channels and h = max(2, ⌊c/r⌋) hidden ones there
-    are 2·c·h + h + c parameters, B² times fewer. B = 1 is the standard SE.
+    The mean of every channel goes through C → C/r → C, and the result scales the channel. In both
+    layers B blocks share one thin layer, from c = C/B channels to h = max(2, ⌊c/r⌋) hidden ones
+    and back, with 2·c·h + h + c parameters: about B² times fewer. B = 1 is the standard SE.
 
     Args:
         channels: C.
@@ -38,7 +38,7 @@ class TiedSE(nn.Module):
         - Output: the same.
 
     Raises:
-        ValueError: if `channels` do not divide by `blocks`, or `reduction` exceeds them.
+        ValueError: if `channels` is not divisible by `blocks`, or `reduction` is larger than it.
 
     Example:
         >>> se = TiedSE(256, blocks=8)
@@ -66,7 +66,8 @@ class TiedSE(nn.Module):
             raise ValueError(
                 f"`reduction` (={reduction}) must be between 1 and `channels` (={channels})"
             )
-        hidden = blocks * max(2, channels // blocks // reduction)  # at least 2, as the authors'
+        # At least 2 in each block, as in the authors' code.
+        hidden = blocks * max(2, channels // blocks // reduction)
         self.fc1 = TiedBlockLinear(channels, hidden, device=device, dtype=dtype, blocks=blocks)
         self.act = create_act_layer(act_layer, inplace=True)
         self.fc2 = TiedBlockLinear(hidden, channels, device=device, dtype=dtype, blocks=blocks)
@@ -86,7 +87,7 @@ class SE(TiedSE):
         options: of `TiedSE`, without `blocks`.
 
     Raises:
-        ValueError: if `reduction` exceeds the channels.
+        ValueError: if `reduction` is larger than `channels`.
 
     Example:
         >>> sum(p.numel() for p in SE(256, reduction=16).parameters())
@@ -100,15 +101,15 @@ class SE(TiedSE):
 class TiedGCB(nn.Module):
     """Global context block with tied block convolutions (TBC), Fig. 5b.
 
-    As in GCNet (Cao et al., 2019): a 1x1 convolution and a softmax over the positions give a
-    mask; the mean of the input under that mask goes through C → C/4 → C, with layer
-    normalisation and ReLU between, and is added to the input. The two 1x1 convolutions are tied,
-    the mask (C + 1 parameters) and the normalisation (2·C/4) are not. B = 1 is the standard GCB.
+    As in GCNet (Cao et al., 2019), a 1x1 convolution and a softmax over the positions give a mask.
+    The mean of the input, weighted by the mask, goes through C → C/4 → C, with layer normalisation
+    and ReLU in between, and is added to the input. The two 1x1 convolutions are tied; the mask
+    (C + 1 parameters) and the normalisation (2·C/4) are not. B = 1 is the standard GCB.
 
     Args:
         channels: C.
         blocks: B.
-        ratio: hidden channels as a part of C.
+        ratio: number of hidden channels, as a fraction of C.
         device: where to put the parameters.
         dtype: dtype of the parameters.
 
@@ -117,7 +118,7 @@ class TiedGCB(nn.Module):
         - Output: the same.
 
     Raises:
-        ValueError: if the channels, or the hidden ones, do not divide by `blocks`.
+        ValueError: if the channels or the hidden channels are not divisible by `blocks`.
 
     Example:
         >>> gcb = TiedGCB(512, blocks=2)
@@ -154,7 +155,7 @@ class TiedGCB(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as GCNet does: the last convolution is zero, so the block is the identity."""
+        """Initialise as in GCNet: the last convolution is zero, so the module is the identity."""
         nn.init.kaiming_normal_(self.mask.weight, mode="fan_in", nonlinearity="relu")
         for conv in (self.conv2.weight, self.conv2.bias):
             nn.init.zeros_(conv)  # type: ignore[arg-type]
@@ -175,7 +176,7 @@ class GCB(TiedGCB):
         options: of `TiedGCB`, without `blocks`.
 
     Raises:
-        ValueError: if `ratio` leaves no channel.
+        ValueError: if `ratio` leaves no hidden channels.
 
     Example:
         >>> sum(p.numel() for p in GCB(512).parameters())

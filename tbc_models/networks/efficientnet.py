@@ -1,8 +1,8 @@
 """EfficientNet-B0 with TiedSE in place of SE (Table 3).
 
-Its squeeze is a quarter of the block's input, not a sixteenth of the channels that it scales. At
-B = 4 squeezes of 4, 6 and 10 channels leave 1, 1.5 and 2.5 for a block: they are rounded down,
-and to 2 at least, as everywhere in TiedSE.
+The hidden layer of its SE has a quarter of the channels at the input of the inverted residual, not
+a sixteenth of the channels that it scales. With B = 4, hidden layers of 4, 6 and 10 channels would
+have 1, 1.5 and 2.5 in each block: TiedSE rounds down, but never below 2.
 """
 
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def _tied_se(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> TiedSE:
-    # timm gives the squeeze as a part of the channels: 1/4 of the input is 1/24 of six times it.
+    # timm gives the ratio to the expanded channels: 1/4 of the input is 1/24 of six times as many.
     reduction = round(1 / rd_ratio)
     return TiedSE(
         channels,
@@ -104,7 +104,8 @@ def tied_efficientnet_b0(pretrained: bool = False, *, blocks: int = 4, **options
 
     Options: those of timm's `efficientnet_b0`, and `blocks`, the B of the TiedSE.
     """
-    if blocks not in (1, 2, 4, 8):  # what divides all widths, and the 8 that timm tries first
+    # These divide all widths, and the 8 channels with which timm first tries a layer.
+    if blocks not in (1, 2, 4, 8):
         raise ValueError(f"`blocks` (={blocks}) must be 1, 2, 4 or 8 in EfficientNet-B0")
     options = {"se_layer": partial(_tied_se, blocks=blocks)} | options
     # From here on as in timm's `efficientnet_b0`, which cannot be given another class to build.

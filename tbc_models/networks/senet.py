@@ -1,7 +1,7 @@
 """Networks with TiedSE (Fig. 5a): TiedSENet101 (Table 1) and SE-ResNet-50 (Table 3).
 
-The text says r = 16. The 2.4 M parameters that Table 1's TiedSENet101 has beyond TiedResNet101
-need r = 8 and B = 2. So the literal design takes 16, and the fitted ones take 8.
+The text gives r = 16. But in Table 1 TiedSENet101 has 2.4 M more parameters than TiedResNet101,
+which takes r = 8 and B = 2. So the literal design has r = 16, and the fitted designs have r = 8.
 """
 
 from functools import partial
