@@ -1,4 +1,4 @@
-"""Images to train with: what is opened, how it is split, and what each mistake is told."""
+"""Labelled images: what is opened, how it is split, and which error each mistake gives."""
 
 import builtins
 import pickle

@@ -30,7 +30,7 @@ class Data:
     """Labelled images, split into those for training and those for testing."""
 
     name: str
-    """Specification that opens it in every working directory: its path is resolved."""
+    """Specification with its path resolved, so that it opens the data from every folder."""
     train: Images
     test: Images
     classes: tuple[str, ...]

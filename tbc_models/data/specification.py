@@ -32,12 +32,12 @@ class Specification:
 
     @property
     def name(self) -> str:
-        """The specification with its path resolved: it means the same in every folder."""
+        """The specification with its path resolved, so that it means the same in every folder."""
         return self.kind if self.path is None else f"{self.kind}:{self.path.resolve()}"
 
     @property
     def label(self) -> str:
-        """A short name: that of the folder for images of your own, else the kind."""
+        """A short name, that of the folder for images of your own and else the kind."""
         own = self.path.resolve().name if self.path and self.kind == "imagefolder" else ""
         return own or self.kind
 

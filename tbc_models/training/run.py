@@ -254,7 +254,7 @@ def evaluate(
         )
     machine = machine or Machine()
     learner = _classifier(checkpoint.network(), settings, machine)
-    # Normalised as in training, whatever the mean of the images that it is tested on.
+    # Images are normalised as in training, not by the mean of the test data.
     data = replace(data, mean=tuple(settings.mean), std=tuple(settings.std))
     images = LabelledImages(
         data, learner.recipe, seed=0, size=settings.size, workers=machine.workers
