@@ -1,7 +1,7 @@
-"""Files of results: one writer and one reader for everything that a command measures.
+"""Files of results: one writer and one reader for everything that the commands measure.
 
 A report is a JSON object with the command that made it, the machine that it ran on, and lists of
-rows. Rows are written one to a line, so that a change of one shows as one line.
+rows. Each row is on a line of its own, so that a changed row is one changed line.
 """
 
 import json
@@ -16,13 +16,13 @@ COMMITTED = Path(__file__).parent.parent / "docs" / "_results"
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Describe what a result was computed on and with.
+    """Describe the machine and the software that a result was computed with.
 
     Args:
-        packages: packages whose versions matter beside PyTorch's.
+        packages: packages whose versions are included, in addition to PyTorch's.
 
     Returns:
-        The processor and versions.
+        The processor and the versions.
 
     Example:
         >>> list(machine("numpy"))
@@ -31,7 +31,7 @@ def machine(*packages: str) -> dict[str, Any]:
     import torch
 
     known = {"processor": _processor(), "python": platform.python_version()}
-    known["torch"] = torch.__version__  # which names the build, as its metadata do not
+    known["torch"] = torch.__version__  # unlike its metadata, this includes the build
     return known | {name: version(name) for name in packages}
 
 
@@ -43,10 +43,10 @@ def _processor() -> str:
 
 
 def as_json(report: dict[str, Any]) -> str:
-    """Write a report as JSON, with one row to a line.
+    """Format a report as JSON, with one row per line.
 
     Args:
-        report: numbers, texts, lists and dicts.
+        report: numbers, strings, lists and dicts.
 
     Returns:
         The text.
@@ -73,7 +73,7 @@ def write(file: Path, report: dict[str, Any]) -> None:
 
     Args:
         file: the file; one that exists is replaced.
-        report: numbers, texts, lists and dicts.
+        report: numbers, strings, lists and dicts.
 
     Raises:
         OSError: if the file cannot be written.
@@ -114,15 +114,15 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def committed(name: str) -> dict[str, Any] | None:
-    """Read one of this project's own results, which its site is drawn from.
+    """Read one of this project's own results, which its site is generated from.
 
     They are part of a clone of the repository, not of the installed package.
 
     Args:
-        name: of the file in docs/_results, such as "layers-cpu".
+        name: name of the file in docs/_results, such as "layers-cpu".
 
     Returns:
-        The report; None if it was not measured, or if there is no repository.
+        The report; None if there is no such file, or no repository.
 
     Example:
         >>> committed("layers-abacus") is None

@@ -282,7 +282,7 @@ def test_the_machine_says_what_float32_is(tf32: bool, precision: str, said: str)
 def test_calls_compares_one_call_with_a_grouped_convolution(tmp_path: Path) -> None:
     file = tmp_path / "calls.json"
     output = run("calls", *TINY, "--json", str(file))
-    assert "Microseconds of one call on an input of 1x16x4x4" in output
+    assert "Microseconds of one call, 1x16x4x4, B = G = 4" in output
     rows = json.loads(file.read_text())["rows"]
     kinds = {(row["kernel_size"], row["layout"]) for row in rows}
     assert kinds == {(k, layout) for k in (3, 1) for layout in layers.LAYOUTS}

@@ -1,9 +1,9 @@
 """Time against the number of blocks at a fixed number of MACs: Fig. 3 of the paper.
 
-The input is the paper's, 56x56 with 2048 channels. With B blocks (or groups) there are 32·B output
-channels, so that B alone changes while the products stay the same: TBC has 32 filters of 2048/B
-channels which all blocks share, GC has 32 of them for every group. The paper does not give its
-number of filters.
+The input is the paper's, 56x56 pixels with 2048 channels. With B blocks (or groups) there are 32·B
+output channels, so that B changes while the number of MACs stays the same: TBC has 32 filters of
+2048/B channels, which all blocks share; GC has 32 of them for every group. The paper does not give
+its number of filters.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
@@ -33,7 +33,7 @@ class Series:
         layout: "channels_last" or "contiguous".
         dtype: "float32" or "bfloat16".
         batch: N.
-        times: by B.
+        times: times by B.
     """
 
     operator: str
@@ -69,8 +69,8 @@ def time_blocks(
         layout: "channels_last" or "contiguous".
         dtype: "float32" or "bfloat16".
         batch: N.
-        blocks: every B, and G.
-        seconds: about how long to run each.
+        blocks: values of B for TBC, and of G for GC.
+        seconds: about how long to run each candidate.
         device: "cpu" or "cuda".
 
     Yields:

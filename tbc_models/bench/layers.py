@@ -1,8 +1,8 @@
-"""Time the algorithms of one tied layer: against the authors' fold, and against SC.
+"""Time the algorithms of one tied layer against the authors' fold and against SC.
 
-The cases are the convolutions of ResNet-50 at 224x224 with their channels tied. Two baselines are
-the authors' code: it folds the blocks of a contiguous input into the batch. In a channels-last
-network its output has to be copied back, or every later layer does; that is the second baseline.
+The cases are the tied convolutions of ResNet-50 at 224x224 pixels. Two baselines are the authors'
+code, which folds the blocks of a contiguous input into the batch. In a channels-last network its
+output has to be copied back, here or in every later layer; the second baseline includes that copy.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from statistics import geometric_mean
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d
@@ -64,11 +64,11 @@ class Case:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """What was measured of one case.
+    """The times of one case.
 
     Attributes:
-        case: which.
-        times: of each algorithm and baseline, by name.
+        case: the convolution.
+        times: time of each algorithm and baseline, by name.
     """
 
     case: Case
@@ -79,7 +79,7 @@ class LayerRow:
         return self.times[name].median / self.times[baseline].median
 
     def best(self) -> float:
-        """Give the median time of the fastest algorithm, in milliseconds."""
+        """Return the median time of the fastest algorithm, in milliseconds."""
         return min(t.median for name, t in self.times.items() if name in ALGORITHMS)
 
     def record(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def grid(
 
 
 def algorithms(case: Case) -> list[str]:
-    """Name the algorithms worth timing for a case: all but those that must copy twice as much.
+    """List the algorithms worth timing for a case: all except those that copy twice as much.
 
     Args:
         case: the convolution.
@@ -139,12 +139,12 @@ def algorithms(case: Case) -> list[str]:
 def time_layer(
     case: Case, seconds: float = 0.15, *, baselines: bool = True, device: str = "cpu"
 ) -> LayerRow:
-    """Time every algorithm of a case, and what it is compared with.
+    """Time every algorithm of a case, and the baselines.
 
     Args:
         case: the convolution.
         seconds: about how long to run each candidate.
-        baselines: whether to time the authors' fold, SC and the algorithm that is chosen too.
+        baselines: whether to time the authors' fold, SC and `tied_block_conv2d` as well.
         device: "cpu" or "cuda".
 
     Returns:
@@ -193,7 +193,7 @@ def time_layer(
         if case.layout == "channels_last":
             candidates[BACK] = candidate(
                 lambda x, w: authors(x, w).contiguous(memory_format=torch.channels_last),
-                w=plain[1],  # which their code needs: it takes views of the output
+                w=plain[1],  # as their code needs: it takes views of the output
             )
         dense = normal(case.out_channels, case.in_channels, k, k)
         candidates[STANDARD] = candidate(
@@ -204,7 +204,7 @@ def time_layer(
 
 
 class Alike(NamedTuple):
-    """What rows have in common whose ratios may be averaged: all but channels, size and blocks."""
+    """What is the same in rows whose ratios are averaged: all but channels, size and blocks."""
 
     layout: str
     kernel_size: int
@@ -215,13 +215,13 @@ class Alike(NamedTuple):
 
 
 def classes(rows: Sequence[LayerRow]) -> dict[Alike, list[LayerRow]]:
-    """Group rows that are alike but for their sizes.
+    """Group rows that differ only in channels, size and blocks.
 
     Args:
-        rows: what was measured.
+        rows: measured times.
 
     Returns:
-        Rows by what they have in common.
+        Rows by what is the same in them.
 
     Example:
         >>> list(classes([LayerRow(Case(8, 8, 3, 2, 8, 2), {})]))[0][:4]
@@ -235,12 +235,12 @@ def classes(rows: Sequence[LayerRow]) -> dict[Alike, list[LayerRow]]:
 
 
 def mean_ratio(rows: Sequence[LayerRow], name: str, baseline: str = AUTHORS) -> float | None:
-    """Average a candidate's ratios to a baseline.
+    """Average the ratios of a candidate to a baseline.
 
     Args:
-        rows: what was measured.
-        name: the candidate.
-        baseline: what its time is divided by.
+        rows: measured times.
+        name: name of the candidate.
+        baseline: name of the baseline that its time is divided by.
 
     Returns:
         The geometric mean over the cases where both were timed; None if there are none.
@@ -255,10 +255,10 @@ def mean_ratio(rows: Sequence[LayerRow], name: str, baseline: str = AUTHORS) -> 
 
 
 def verdicts(rows: Sequence[LayerRow]) -> list[str]:
-    """Say in words how `tied_block_conv2d` does over all cases.
+    """Summarise the speed of `tied_block_conv2d` over all cases in words.
 
     Args:
-        rows: what was measured, baselines too.
+        rows: measured times, including the baselines.
 
     Returns:
         A sentence for each dtype, batch, layout and direction.

@@ -1,4 +1,4 @@
-"""Time whole networks against one another: images a second, and the memory they take at most."""
+"""Time whole networks against one another: images per second and peak memory."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -6,14 +6,14 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from tbc_models.bench.layers import DTYPES
 from tbc_models.bench.timing import Time, interleaved
 
-# Words in the names of operations and kernels; the first kind that has one takes it.
+# Words in the names of operations and kernels; the first kind that matches counts.
 KINDS = {
     "copy": (
         "copy",
@@ -37,19 +37,19 @@ NETWORKS = ("resnet50", "tied_resnet50_s", "tied_resnet50")
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a network is.
+    """The speed of a network.
 
     Attributes:
         network: name.
         mode: "inference" or "training step".
-        compiled: whether by `torch.compile`.
+        compiled: whether it was compiled by `torch.compile`.
         dtype: "float32", or "bfloat16", by autocast.
         batch: images in a batch.
-        size: of an image in pixels.
-        time: of one batch.
+        size: height and width of the images in pixels.
+        time: time of one batch.
         ratio: time over that of the first network of the same run.
-        peak_mb: memory at most, in megabytes: weights, activations, gradients; None if not known.
-        parts: milliseconds of a batch by kind of operation, as a profiler sees them; eager only.
+        peak_mb: peak memory in megabytes (weights, activations, gradients); None if unknown.
+        parts: milliseconds of a batch by kind of operation, from a profiler; empty if compiled.
     """
 
     network: str
@@ -65,7 +65,7 @@ class Speed:
 
     @property
     def images_per_second(self) -> float:
-        """Images in a second."""
+        """Images per second."""
         return self.batch * 1e3 / self.time.median
 
     def record(self) -> dict[str, Any]:
@@ -89,12 +89,12 @@ def time_networks(
 
     Args:
         names: registered networks; ratios are to the first.
-        training: whether a step is timed (forward, cross-entropy, backward) or inference.
-        compiled: whether they go through `torch.compile`.
+        training: whether to time a training step (forward, cross-entropy, backward) or inference.
+        compiled: whether to compile them with `torch.compile`.
         dtype: "float32", or "bfloat16" by autocast.
         batch: images in a batch.
-        size: of an image in pixels.
-        seconds: about how long to run each.
+        size: height and width of the images in pixels.
+        seconds: about how long to run each network.
         device: "cpu" or "cuda".
 
     Yields:
@@ -105,7 +105,7 @@ def time_networks(
         >>> [speed.ratio for speed in time_networks(("tied_resnet14_s",), **of)]
         [1.0]
     """
-    torch.compiler.reset()  # ResNets share their code, of which only some variants are compiled
+    torch.compiler.reset()  # ResNets share code, and PyTorch limits its compiled variants
     torch.manual_seed(0)
     images = torch.randn(batch, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -145,7 +145,7 @@ def time_networks(
 
 
 def _parts(function: Callable[[], object], device: str, calls: int = 3) -> dict[str, float]:
-    """Where the milliseconds of one call go."""
+    """Return the milliseconds of one call by kind of operation."""
     cuda = device == "cuda"
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
     with profile(activities=[activity]) as profiler:
@@ -164,7 +164,7 @@ def _parts(function: Callable[[], object], device: str, calls: int = 3) -> dict[
 def _peak(
     network: nn.Module, images: Tensor, function: Callable[[], object], compiled: bool
 ) -> float | None:
-    """The most memory that one call takes, in megabytes; on a CPU, eager only."""
+    """Return the peak memory of one call in megabytes; on a CPU, None if compiled."""
     if images.is_cuda:
         function()
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Draw what `tbc bench` measured, from the files that it wrote."""
+"""Plot the results of `tbc bench` from the files that it wrote."""
 
 from itertools import product
 from typing import Any
@@ -32,7 +32,7 @@ def layer_rows(report: dict[str, Any]) -> list[LayerRow]:
         report: the parsed JSON.
 
     Returns:
-        What was measured.
+        The times of each case.
 
     Example:
         >>> row = LayerRow(Case(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
@@ -46,11 +46,11 @@ def layer_rows(report: dict[str, Any]) -> list[LayerRow]:
 
 
 def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
-    """Draw each algorithm's time over the authors' fold, by layout, kernel and stride.
+    """Plot each algorithm's time over that of the authors' fold, by layout, kernel and stride.
 
     Args:
-        report: what `tbc bench layers` wrote.
-        training: whether to show forward and backward, or forward.
+        report: report of `tbc bench layers`.
+        training: whether to show forward with backward, or forward alone.
 
     Returns:
         The axes of both layouts.
@@ -101,10 +101,10 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
 
 
 def blocks(report: dict[str, Any]) -> list[Axes]:
-    """Draw time against B at fixed MACs: Fig. 3 of the paper, with our numbers.
+    """Plot time against B at fixed MACs: Fig. 3 of the paper, with our numbers.
 
     Args:
-        report: what `tbc bench blocks` wrote.
+        report: report of `tbc bench blocks`.
 
     Returns:
         The axes of each layout.
@@ -144,15 +144,15 @@ def blocks(report: dict[str, Any]) -> list[Axes]:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("time ÷ time of B = 1")
-    panels[0][0].set_ylim(bottom=0)  # of all, once all is drawn
+    panels[0][0].set_ylim(bottom=0)  # after everything is drawn, or the limit would not fit all
     return list(panels[0])
 
 
 def networks(report: dict[str, Any]) -> Axes:
-    """Draw each network's time over that of the first.
+    """Plot each network's time divided by that of the first.
 
     Args:
-        report: what `tbc bench networks` wrote.
+        report: report of `tbc bench networks`.
 
     Returns:
         The axes.
@@ -185,10 +185,10 @@ def networks(report: dict[str, Any]) -> Axes:
 
 
 def parts(report: dict[str, Any]) -> list[Axes]:
-    """Draw where the milliseconds of each network go, inference and training apart.
+    """Plot the milliseconds of each network by kind of operation, for inference and training.
 
     Args:
-        report: what `tbc bench networks` wrote.
+        report: report of `tbc bench networks`.
 
     Returns:
         The axes of each mode.
@@ -220,10 +220,10 @@ def parts(report: dict[str, Any]) -> list[Axes]:
 
 
 def reference(report: dict[str, Any]) -> Axes:
-    """Draw the reference's time over PyTorch's.
+    """Plot the reference's time divided by PyTorch's.
 
     Args:
-        report: what `tbc bench reference` wrote.
+        report: report of `tbc bench reference`.
 
     Returns:
         The axes.
@@ -252,6 +252,6 @@ def reference(report: dict[str, Any]) -> Axes:
 def _bar(
     axes: Axes, y: int, k: int, count: int, length: float, *, colour: str, label: str = ""
 ) -> BarContainer:
-    """Draw bar k of `count` that share the place y."""
+    """Draw bar k of `count` bars around the height y."""
     height = 0.8 / count
     return axes.barh(y + (k + 0.5) * height - 0.4, length, height, color=colour, label=label)

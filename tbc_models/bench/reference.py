@@ -1,9 +1,9 @@
 """Time the reference against PyTorch and other ways to convolve in NumPy, on one thread.
 
-All compute the same TBC: 3x3 kernels, padding 1, float32. PyTorch does it as the authors' code
-does, blocks folded into the batch, with its own convolution and autograd. The peers are what one
-would write without a reference: a window view and einsum, and scipy's correlation of two images.
-Extra memory is the peak that NumPy allocates beyond the arguments, results included.
+All compute the same TBC: 3x3 kernels, padding 1, float32. PyTorch folds the blocks into the batch,
+as the authors' code does, and uses its own convolution and autograd. The peers are the usual ways
+to convolve with NumPy: a window view with einsum, and scipy's correlation of two images. Extra
+memory is the peak that NumPy allocates beyond the arguments, including the results.
 """
 
 import tracemalloc
@@ -26,19 +26,19 @@ Shape = tuple[int, int, int, int]
 SHAPES: list[tuple[Shape, int]] = [
     *[((8, 64, 56, 56), 1), ((8, 64, 56, 56), 4), ((8, 256, 14, 14), 4)]
 ]
-SMALL: tuple[Shape, int] = ((1, 64, 28, 28), 4)  # for the slow
+SMALL: tuple[Shape, int] = ((1, 64, 28, 28), 4)  # for the slow peers
 REFERENCE, TORCH, EINSUM, SCIPY = "tbc_ref", "torch", "NumPy einsum", "scipy correlate"
 
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """What was measured of one case.
+    """The times of one case.
 
     Attributes:
         input: (N, C, H, W), and as many output channels.
         blocks: B.
         computed: "forward" or "both ways".
-        times: by implementation.
+        times: times by implementation.
         extra_mb: megabytes that the reference allocates beyond its arguments.
     """
 
@@ -65,11 +65,11 @@ def time_reference(
     Args:
         shape: (N, C, H, W).
         blocks: B.
-        peers: whether to time einsum and scipy too, forward.
-        seconds: about how long to run each.
+        peers: whether to time the forward pass of einsum and scipy as well.
+        seconds: about how long to run each implementation.
 
     Yields:
-        What was measured forward, then both ways.
+        The times of the forward pass, then of forward and backward.
 
     Example:
         >>> [row.computed for row in time_reference((1, 4, 6, 6), 2, peers=True, seconds=0.01)]
@@ -96,7 +96,7 @@ def time_reference(
         y: Array = tied_block_conv(x, w, padding=1, blocks=blocks)
         return y
 
-    def both() -> object:  # as in training, y is gone when the gradients are wanted
+    def both() -> object:  # as in training, where y is not kept for the gradients
         forward()
         return tied_block_conv_backward(dy, x, w, padding=1, blocks=blocks)
 
@@ -135,7 +135,7 @@ def _einsum(x: Array, w: Array, blocks: int) -> Array:
 
 
 def _scipy(x: Array, w: Array) -> Array:
-    from scipy.signal import correlate  # a second and a half, which no other command needs
+    from scipy.signal import correlate  # takes 1.5 s to import, and only this function needs it
 
     y = np.zeros_like(x)
     thin = len(w)
@@ -146,7 +146,7 @@ def _scipy(x: Array, w: Array) -> Array:
 
 
 def _extra_memory(function: Callable[[], object]) -> int:
-    """Peak bytes that NumPy allocates during a call."""
+    """Return the peak bytes that NumPy allocates during a call."""
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     function()
@@ -156,10 +156,10 @@ def _extra_memory(function: Callable[[], object]) -> int:
 
 
 def blas() -> str:
-    """Name the library of NumPy's matrix products.
+    """Return the name of the library that computes NumPy's matrix products.
 
     Returns:
-        Its name and the processor that it was built for.
+        Its name and the processor it was built for.
 
     Example:
         >>> "(" in blas()

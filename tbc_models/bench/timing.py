@@ -1,12 +1,12 @@
 """How time is measured: candidates take turns, in bursts, and medians are compared.
 
-Absolute times of a shared machine change from minute to minute, so nothing here compares numbers
-of different runs. Within a run every candidate of a case gets the same number of turns, one after
-the other; a turn is a burst of calls, because the first calls after another program find its data
-in the caches.
+Absolute times on a shared machine change from minute to minute, so times of different runs are
+never compared. Within a run, the candidates of a case take the same number of turns, one after the
+other; a turn is a burst of calls, because the first call after another candidate finds that one's
+data in the caches.
 
-A process that measures on a CPU should keep its freed memory (`ALLOCATOR`). Otherwise the system
-clears fresh pages for every large output, and that is most of what is measured.
+A process that measures on a CPU should keep its freed memory (`ALLOCATOR`). Otherwise most of the
+time is spent by the system, which clears new pages for every large output.
 """
 
 import os
@@ -26,12 +26,12 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
 
 class Time(NamedTuple):
-    """How long one call takes, in milliseconds.
+    """The time of one call, in milliseconds.
 
     Attributes:
-        median: over all calls.
-        low: the first quartile.
-        high: the third quartile.
+        median: median over all calls.
+        low: first quartile.
+        high: third quartile.
     """
 
     median: float
@@ -44,12 +44,12 @@ def interleaved(
     seconds: float = 0.15,
     device: str = "cpu",
 ) -> dict[str, Time]:
-    """Time some functions against one another, after a warm-up, taking turns in bursts.
+    """Time functions against one another: after a warm-up, they take turns in bursts of calls.
 
     Args:
-        functions: what to call, by name.
-        seconds: about how long to call each of them, in all.
-        device: where they work; "cuda" is waited for.
+        functions: functions to call, by name.
+        seconds: about how long to call each of them in total.
+        device: where they work; on "cuda", events on the GPU measure the time.
 
     Returns:
         The time of one call of each, by name.
@@ -69,9 +69,9 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in functions}
     order, dice = list(functions), random.Random(0)  # noqa: S311 (no secret)
     for _ in range(ROUNDS):
-        dice.shuffle(order)  # nobody follows the same one every time
+        dice.shuffle(order)  # so that none always follows the same one
         for name in order:
-            burst(functions[name], 1)  # what it needs, the one before has cleared from the caches
+            burst(functions[name], 1)  # a warm-up: the previous one has cleared the caches
             times[name] += burst(functions[name], calls[name])
     return {name: _summary(taken) for name, taken in times.items()}
 
@@ -101,7 +101,7 @@ def _summary(taken: list[float]) -> Time:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Describe what the numbers are measured on.
+    """Describe the machine and the settings that times depend on.
 
     Args:
         device: "cpu" or "cuda".

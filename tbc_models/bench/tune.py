@@ -1,10 +1,10 @@
 """Learn the tables of `tbc_gpu.dispatch` from measured times.
 
-For every class of cases (dtype, layout, kernel, stride, gradients) one algorithm is taken that does
-best on the whole. Then rules are put before it, one by one: the bounds on a few sizes within which
-another algorithm saves the most, as long as that is worth a line. What is minimised is the
-regret of a choice, the logarithm of its time over the best algorithm's. A regret above 15 % counts
-more, and to lose to the authors' fold of a contiguous input counts most.
+For every class of cases (dtype, layout, kernel, stride, gradients), the algorithm that is best on
+average becomes the default. Then rules are added before it, one by one: bounds on a few sizes
+within which another algorithm saves the most, as long as it saves enough. The quantity to minimise
+is the regret of a choice, the logarithm of its time divided by the best algorithm's. A regret above
+15 % counts more, and being slower than the authors' fold of a contiguous input counts most.
 """
 
 import json
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, table_file
 from tbc_models.bench.layers import Case, LayerRow, algorithms, grid
 
-# What makes a rule worth a line: the regret it saves, over all cases of the class and over its own,
-# in how many cases; and how many rules a class may have.
+# When a rule is added: the least regret that it saves per case of the class, and per case that it
+# covers; the fewest cases that it covers; and the most rules of a class, besides the default.
 ENOUGH, WORTH, FEWEST, MOST = 0.006, 0.05, 2, 4
-# Of equals the one that comes first here is taken: the less it does, the better.
+# Of equally fast algorithms the first in this list is chosen: the simplest come first.
 SIMPLEST = ("fold", "dilated", "grouped", "conv3d", "fold_channels_last", "gemm")
 # The 3x3 layers of the tied networks: width of one split and size of its input, and its strides.
 SPLITS = [(18, 56), (36, 28), (72, 14), (144, 7), (32, 56), (64, 28), (128, 14), (256, 7)]
@@ -32,23 +32,23 @@ Floats = NDArray[np.float64]
 
 
 class Timed(NamedTuple):
-    """The sizes of a case that rules may ask for, and the milliseconds of each algorithm."""
+    """The sizes of a case that rules may use, and the milliseconds of each algorithm."""
 
     sizes: dict[str, int]
     times: dict[str, float]
 
     def regret(self, algorithm: str) -> float:
-        """Weigh how much slower this algorithm is than the best one, and than the authors' fold."""
+        """Return the weighted regret of an algorithm against the best one and the authors' fold."""
         regret = math.log(self.times[algorithm] / min(self.times.values()))
         weighed = regret + 5 * max(0.0, regret - math.log(1.15))
-        if "fold" in self.times:  # what people have: to be slower than that is worst
+        if "fold" in self.times:  # nobody should lose by switching from the authors' code
             behind = math.log(self.times[algorithm] / self.times["fold"])
             weighed += 1000 * max(0.0, behind - math.log(1.05))
         return weighed
 
 
 def cases(dtype: str, batch: int) -> list[Case]:
-    """List what is measured for a table: ResNet-50's layers, and the splits of tied networks.
+    """List the cases to time for a table: ResNet-50's layers, and the splits of tied networks.
 
     Args:
         dtype: "float32" or "bfloat16".
@@ -72,7 +72,7 @@ def cases(dtype: str, batch: int) -> list[Case]:
 
 
 def learn(rows: Iterable[LayerRow]) -> Table:
-    """Grow the rules of every class that was measured.
+    """Learn the rules of every class that was measured.
 
     Args:
         rows: measured times.
@@ -93,17 +93,19 @@ def learn(rows: Iterable[LayerRow]) -> Table:
     by_kind: dict[Kind, list[Timed]] = {}
     for row in rows:
         timed = {name: row.times[name].median for name in algorithms(row.case) if name in row.times}
-        if row.case.kernel_size == 1:  # there `dilated` is the same, and also fast on one thread
+        if (
+            row.case.kernel_size == 1
+        ):  # there `dilated` does the same, and is fast on one thread, too
             timed.pop("conv3d", None)
         by_kind.setdefault(kind_of(row.case), []).append(Timed(_sizes(row.case), timed))
     return {kind: _grow(timed) for kind, timed in sorted(by_kind.items())}
 
 
 def complete(table: Table, device: str) -> Table:
-    """Add to learned rules those of the classes that were not measured, as they are in use.
+    """Complete learned rules with the current rules of the classes that were not measured.
 
     Args:
-        table: what was learned.
+        table: learned rules.
         device: "cpu" or "cuda".
 
     Returns:
@@ -118,14 +120,14 @@ def complete(table: Table, device: str) -> Table:
 
 
 def regrets(rows: Iterable[LayerRow], table: Table) -> list[float]:
-    """Tell how far from the best algorithm a table is, for every case.
+    """Compare the algorithm that a table chooses with the best one, for every case.
 
     Args:
         rows: measured times.
         table: the rules.
 
     Returns:
-        Times of the algorithms chosen, divided by those of the best.
+        Time of the chosen algorithm divided by that of the best, for every case.
 
     Example:
         >>> from tbc_models.bench.timing import Time
@@ -139,12 +141,12 @@ def regrets(rows: Iterable[LayerRow], table: Table) -> list[float]:
 
 
 def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> str:
-    """Write a table as `tbc_gpu.dispatch` reads it, one rule a line.
+    """Format a table as `tbc_gpu.dispatch` reads it, one rule per line.
 
     Args:
         table: the rules of every class.
-        about: what they were measured on, and by which command.
-        measured: the classes that were; of the others the rules were kept.
+        about: the command and the machine that measured them.
+        measured: classes that were measured; the rules of the others are the old ones.
 
     Returns:
         JSON.
@@ -172,7 +174,7 @@ def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> 
 
 
 def kind_of(case: Case) -> Kind:
-    """Tell the class of a case.
+    """Return the class of a case.
 
     Args:
         case: the convolution.
@@ -199,7 +201,7 @@ def _sizes(case: Case) -> dict[str, int]:
 
 
 def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
-    """Put rules before the algorithm that is best on the whole, as long as one is worth it."""
+    """Add rules before the algorithm that is best on average, as long as they save enough."""
     names = [name for name in SIMPLEST if name in timed[0].times]
     regrets = np.array([[case.regret(name) for name in names] for case in timed])
     bounds = _bounds(timed)
@@ -220,7 +222,7 @@ def _grow(timed: list[Timed]) -> tuple[Rule, ...]:
 
 
 def _bounds(timed: list[Timed]) -> list[tuple[Condition, ...]]:
-    """Every bound on one size, on two, and on two and the batch; the fewest first."""
+    """List all bounds on one size, on two, and on two and the batch, in this order."""
     one = [
         Condition(size, above, limit)
         for size in timed[0].sizes
@@ -240,5 +242,5 @@ def _holds(bound: tuple[Condition, ...], case: Timed) -> bool:
 
 
 def _simplest(regrets: Floats) -> int:
-    """The first algorithm that is as good as the best, to one and a half per cent."""
+    """Return the first algorithm whose regret is within 0.015 of the best."""
     return int((regrets <= regrets.min() + 0.015).argmax())

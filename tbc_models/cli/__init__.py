@@ -1,8 +1,8 @@
 """The command `tbc`: one module for each group of commands, put together here.
 
-Computing happens elsewhere; these modules read options and print results. What takes seconds to
-import, PyTorch above all, is imported by the commands that need it when they run: help and wrong
-options answer at once.
+These modules read options and print results; the other packages compute. What takes seconds to
+import, above all PyTorch, is imported by the commands that need it when they run, so that help and
+errors in the options appear at once.
 """
 
 from importlib.metadata import version
@@ -22,8 +22,8 @@ for group in (check, paper, networks, train, compare):
 app.add_typer(bench.app, name="bench")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(given: bool) -> None:
+    if given:
         typer.echo(version("tied-block-conv"))
         raise typer.Exit
 

@@ -344,7 +344,7 @@ def _start(device: str, threads: int | None) -> None:
     if threads:
         torch.set_num_threads(threads)
     about = machine(device)
-    about["threads"] = f"{about['threads']} threads"
+    about["threads"] = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
     if "float32" in about:
         about["float32"] = f"float32 as {about['float32']}"
     console.print(", ".join(str(value) for value in about.values()), highlight=False)

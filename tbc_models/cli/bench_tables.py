@@ -128,7 +128,7 @@ def calls(rows: "Sequence[CallRow]") -> Table:
 
     shown = plain_table("kernel", "layout", TIED, GROUPED, "ratio", left=2)
     shape = "x".join(map(str, SHAPE))
-    shown.title = f"Microseconds of one call on an input of {shape}, B = G = {BLOCKS}"
+    shown.title = f"Microseconds of one call, {shape}, B = G = {BLOCKS}"
     for row in rows:
         shown.add_row(
             f"{row.kernel_size}x{row.kernel_size}",

@@ -15,7 +15,7 @@ console = Console()
 
 
 class Format(StrEnum):
-    """How a table can be written."""
+    """Formats of a table."""
 
     terminal = "terminal"
     markdown = "markdown"
@@ -28,22 +28,24 @@ class Format(StrEnum):
     "- `tbc table 1 --output table1.md`\n\n- `tbc table all --format csv`"
 )
 def table(
-    number: Annotated[str, typer.Argument(help="1 to 6, or all.")],
+    number: Annotated[str, typer.Argument(help="Number of the table, 1 to 6, or all.")],
     format: Annotated[
         Format | None,
         typer.Option(
             case_sensitive=False,
-            help="How to write it.  [default: as FILE ends, .md, .json or .csv, or terminal]",
+            help="Format.  [default: by the suffix of FILE (.md, .json or .csv), or terminal]",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write there, not to the screen.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the table to this file instead of the terminal."),
     ] = None,
 ) -> None:
-    """Regenerate a table of the paper: its numbers beside what we count on the built networks.
+    """Regenerate a table of the paper: its numbers beside our counts on the built networks.
 
-    Parameters and MACs are ours and the paper's, for each of the three designs of the tied
-    bottleneck, with a reason where they differ by more than rounding. Accuracies are the paper's.
+    Prints the paper's parameters and MACs beside ours, for each of the three designs of the tied
+    bottleneck, and gives a reason where they differ by more than rounding. Accuracies are only the
+    paper's.
     """
     known = {str(n): [n] for n in range(1, 7)} | {"all": list(range(1, 7))}
     number = number.lower()

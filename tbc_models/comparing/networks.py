@@ -31,9 +31,16 @@ WIDTHS = (8, 16, 32, 32)
 """Output channels of the trunk's four layers in SC; the other families' widths follow from them."""
 
 FAMILIES = (
-    *((1, 1), (2, 1), (4, 1), (8, 1)),  # SC and GC
-    *((1, 2), (1, 4), (1, 8)),  # TBC, which at B = 1 is SC
-    *((2, 2), (2, 4), (2, 8)),  # TGC, which at B = 1 is GC
+    (1, 1),  # SC
+    (2, 1),  # GC
+    (4, 1),
+    (8, 1),
+    (1, 2),  # TBC, which at B = 1 is SC
+    (1, 4),
+    (1, 8),
+    (2, 2),  # TGC, which at B = 1 is GC
+    (2, 4),
+    (2, 8),
 )
 """(G, B) of every network that is compared."""
 

@@ -1,4 +1,4 @@
-"""Draw and word what `tbc compare` measured, from the files that it wrote."""
+"""Plot the results of `tbc compare`, and put them into words."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ _OPERATORS = {"SC": _GREY, "GC": _RED, "TBC": _BLUE, "TGC": _GREEN}
 
 
 def compared(report: dict[str, Any]) -> Figure:
-    """Draw the accuracy of each network: mean, 95 % interval and every seed.
+    """Plot the accuracy of each network: mean, 95 % interval and every seed.
 
     Args:
-        report: what `tbc compare` wrote, with all its runs.
+        report: complete report of `tbc compare`.
 
     Returns:
-        The figure, with axes for each panel.
+        The figure, with one axes for each panel.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
@@ -40,7 +40,8 @@ def compared(report: dict[str, Any]) -> Figure:
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     most = max(sum(row["panel"] == panel for row in rows) for panel in panels)
     figure, all_axes = plt.subplots(
-        *(1, len(panels)),
+        1,
+        len(panels),
         figsize=(2 + 4 * len(panels), 1.2 + 0.36 * most),
         sharex=True,
         squeeze=False,
@@ -54,7 +55,8 @@ def compared(report: dict[str, Any]) -> Figure:
             axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.4, ms=4, mew=0)
             mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
             axes.errorbar(
-                *(mean, y),
+                mean,
+                y,
                 xerr=[[mean - low], [high - mean]],
                 fmt="D",
                 ms=5,
@@ -70,10 +72,10 @@ def compared(report: dict[str, Any]) -> Figure:
 
 
 def verdicts(report: dict[str, Any]) -> list[str]:
-    """Say of each panel what its statistics say, and no more.
+    """Summarise the statistics of each panel in a sentence.
 
     Args:
-        report: what `tbc compare` wrote, with all its runs.
+        report: complete report of `tbc compare`.
 
     Returns:
         A sentence for each panel.
@@ -105,11 +107,11 @@ def verdicts(report: dict[str, Any]) -> list[str]:
 
 
 def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
-    """Write a mean and half its interval, which is symmetric, in percent.
+    """Format a mean and the half-width of its interval, in percent.
 
     Args:
-        interval: with mean, low and high.
-        sign: "+" for a sign before all numbers.
+        interval: mean, low and high; the interval is symmetric.
+        sign: "+" to put a sign before positive means, too.
 
     Returns:
         The text.
@@ -123,10 +125,10 @@ def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Write a p-value.
+    """Format a p-value.
 
     Args:
-        p: None where there is none, because no seed differs from another.
+        p: the p-value; None if there is none, because the difference is the same in every seed.
 
     Returns:
         The text.

@@ -1,11 +1,11 @@
-"""What can be said of two networks that were trained with the same seeds.
+"""Intervals and paired tests for networks that were trained with the same seeds.
 
 Two networks with one seed see the same batches, so seeds are compared one by one: the mean of the
-differences, its 95 % interval by Student's t, and the paired t-test. Several networks against one
-yardstick are several chances to be wrong; Holm's correction pays for them.
+differences, its 95 % interval by Student's t, and the paired t-test. Comparing several networks
+with one yardstick makes chance findings more likely; Holm's correction accounts for that.
 
-What varies is the seed, and nothing else. So the intervals tell what other seeds would give with
-these images to train and test with, and not what other images would.
+Only the seed varies. So the intervals say what other seeds would give with the same training and
+test images, not what other images would give.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ import numpy as np
 from scipy import stats
 
 _SAME = 1e-5
-"""Accuracies nearer than this are equal: one image of 50,000 is more."""
+"""Accuracies that differ by less are equal; one image of 50,000 is a larger difference."""
 
 
 class Interval(NamedTuple):
-    """A mean, and where the mean of very many seeds would lie: 95 % of such intervals hold it.
+    """A mean, and an interval that contains the mean over all seeds in 95 % of experiments.
 
     Attributes:
-        mean: of the numbers.
+        mean: mean of the numbers.
         low: lower end.
         high: upper end.
     """
@@ -33,12 +33,12 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """How a network differs from the yardstick.
+    """The difference between a network and the yardstick.
 
     Attributes:
         difference: its top-1 minus the yardstick's, seed by seed.
-        p: of the paired t-test, two-sided; None where the difference is the same in every seed,
-            so that there is no spread to compare it with.
+        p: p-value of the two-sided paired t-test; None if the difference is the same in every
+            seed, so that there is no spread to compare it with.
     """
 
     difference: Interval
@@ -46,13 +46,13 @@ class Paired(NamedTuple):
 
 
 def interval(numbers: Sequence[float]) -> Interval:
-    """Give the mean of some numbers and its 95 % interval by Student's t.
+    """Return the mean of some numbers and its 95 % interval by Student's t.
 
     Args:
-        numbers: at least two, of a seed each.
+        numbers: at least two, one for each seed.
 
     Returns:
-        The mean and its interval, which is empty where all numbers are the same.
+        The mean and its interval, whose ends equal the mean if all numbers are the same.
 
     Raises:
         ValueError: for fewer than two numbers.
@@ -74,14 +74,14 @@ def compare_paired(numbers: Sequence[float], yardstick: Sequence[float]) -> Pair
     """Compare a network with the yardstick, seed by seed.
 
     Args:
-        numbers: of the network, one for each seed.
-        yardstick: of the yardstick, for the same seeds in the same order.
+        numbers: accuracies of the network, one for each seed.
+        yardstick: accuracies of the yardstick, for the same seeds in the same order.
 
     Returns:
         The mean difference, its 95 % interval, and p of the paired t-test.
 
     Raises:
-        ValueError: if there are not as many of the one as of the other, or fewer than two.
+        ValueError: if the two have different lengths, or fewer than two numbers.
 
     Example:
         >>> compare_paired([3, 5, 4], [1, 2, 3]).difference.mean
@@ -100,14 +100,15 @@ def compare_paired(numbers: Sequence[float], yardstick: Sequence[float]) -> Pair
 def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Correct p-values for their number, as Holm (1979) does.
 
-    Below 0.05 it then says: were there no difference anywhere, a result like this would come up
-    among all these comparisons in fewer than 5 % of experiments.
+    If no network differed from the yardstick, fewer than 5 % of experiments would have any
+    corrected value below 0.05.
 
     Args:
-        ps: of all comparisons with one yardstick; None, where there was no test, counts as one.
+        ps: p-values of all comparisons with one yardstick; None, where there was no test, still
+            counts as a comparison.
 
     Returns:
-        The corrected ones, in the same order, at most 1.
+        The corrected values in the same order, at most 1.
 
     Example:
         >>> holm([0.01, 0.04, 0.03, None])

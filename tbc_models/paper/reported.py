@@ -1,8 +1,8 @@
 """Every number of the paper's Tables 1 to 6, as the authors reported them.
 
 Nothing here was measured by us: `tbc_models.paper.tables` sets our counts beside these numbers.
-Each is kept as it is printed, since 13.0 says more than 13. † is the paper's mark for longer
-training with more augmentation, ‡ for results that its authors made again themselves.
+Each is stored as it is printed, since 13.0 says more than 13. The paper marks longer training with
+more augmentation by †, and results that its authors reproduced by ‡.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ class Reported:
 
     Attributes:
         table: number of the table.
-        row: as the table names it.
-        column: as the table names it, with its unit.
-        printed: as it is printed.
+        row: row as the table names it.
+        column: column as the table names it, with its unit.
+        printed: the number as it is printed.
     """
 
     table: int
@@ -32,7 +32,7 @@ class Reported:
 
     @property
     def rounding(self) -> float:
-        """Half a unit of the last digit printed, which is how far the true value may lie."""
+        """Half a unit of the last printed digit: the largest error that rounding can cause."""
         _, _, decimals = self.printed.partition(".")
         return 0.5 * 10.0 ** -len(decimals)
 
@@ -42,10 +42,10 @@ class Table:
     """One table of the paper.
 
     Attributes:
-        number: of the table.
+        number: number of the table.
         caption: what it shows, in our words.
-        columns: with their units.
-        rows: for each row its numbers in the order of the columns, None where none is printed.
+        columns: columns with their units.
+        rows: numbers of each row in the order of the columns, None where none is printed.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Table:
 
 
 def _rows(text: str) -> dict[str, tuple[str | None, ...]]:
-    """Read rows of `name | number number …`, a dot standing for no number."""
+    """Parse rows of `name | number number …`, where a dot means no number."""
     rows = {}
     for line in text.strip().splitlines():
         name, _, numbers = line.partition("|")
@@ -153,4 +153,4 @@ TABLES: dict[int, Table] = {
         """),
     ),
 }
-"""The tables by their numbers; iterating over one gives its numbers, each as `Reported`."""
+"""The tables by number. Iterating over a table yields its numbers, each as `Reported`."""

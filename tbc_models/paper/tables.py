@@ -1,7 +1,7 @@
-"""The paper's Tables 1 to 6 regenerated: what it reports beside what we count.
+"""The paper's Tables 1 to 6 regenerated: its numbers beside our counts.
 
-Parameters are counted on the built network, MACs by the operations that PyTorch runs for one
-image of 224x224 pixels (`tbc_models.count.measure`). Accuracies are the paper's alone.
+Parameters are counted on the built network; MACs are those of the operations that PyTorch runs for
+one image of 224x224 pixels (`tbc_models.count.measure`). Accuracies are only the paper's.
 """
 
 import csv
@@ -24,16 +24,16 @@ from tbc_models.paper.rows import DESIGNS, ROWS, TableRow
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of the paper and ours.
+    """One number of the paper beside ours.
 
     Attributes:
         table: number of the table.
-        row: as the paper names it.
-        column: as the paper names it, with its unit; "…, all" are MACs with batch
+        row: row as the paper names it.
+        column: column as the paper names it, with its unit; "…, all" are MACs including batch
             normalisation, activations and pooling, beside the same number of the paper.
-        reported: by the paper, as it is printed.
-        design: of the tied bottleneck; "" where there is one network only.
-        ours: counted, None where nothing was.
+        reported: the paper's number, as it is printed.
+        design: design of the tied bottleneck; "" if there is only one network.
+        ours: our count; None if nothing was counted.
         difference: ours − reported.
         reason: why the difference exceeds the rounding of the printed number, or "".
     """
@@ -52,11 +52,11 @@ def compare(number: int) -> list[Comparison]:
     """Put our counts beside the numbers of one table of the paper.
 
     Args:
-        number: of the table, 1 to 6.
+        number: number of the table, 1 to 6.
 
     Returns:
-        One comparison for each number that the table prints and each design that there is,
-        in the paper's order.
+        One comparison for each number of the table and each design of its network, in the
+        paper's order.
 
     Raises:
         ValueError: for a table that the paper does not have.
@@ -118,13 +118,13 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
 
 
 def as_text(comparisons: list[Comparison]) -> Group:
-    """Lay one table out for the terminal: a line for each number, a column for each design.
+    """Format one table for the terminal: a line for each number, a column for each design.
 
     Args:
-        comparisons: of one table, from `compare`.
+        comparisons: comparisons of one table, from `compare`.
 
     Returns:
-        A table for `rich` to print in 80 characters, its reasons by letter below.
+        A table that `rich` prints in 80 columns, with the reasons by letter below.
 
     Example:
         >>> from rich.console import Console
@@ -153,13 +153,13 @@ def as_text(comparisons: list[Comparison]) -> Group:
 
 
 def as_markdown(comparisons: list[Comparison]) -> str:
-    """Lay one table out in Markdown.
+    """Format one table as Markdown.
 
     Args:
-        comparisons: of one table, from `compare`.
+        comparisons: comparisons of one table, from `compare`.
 
     Returns:
-        A heading, the table, and its reasons as a list.
+        A heading, the table, and a list of the reasons.
 
     Example:
         >>> print(as_markdown(compare(2)).splitlines()[0])
@@ -175,13 +175,13 @@ def as_markdown(comparisons: list[Comparison]) -> str:
 
 
 def as_json(comparisons: list[Comparison]) -> str:
-    """Lay tables out as JSON: a list of comparisons, our counts unrounded.
+    """Format tables as JSON: a list of comparisons, with our counts unrounded.
 
     Args:
-        comparisons: from `compare`, of one table or of several.
+        comparisons: comparisons of one or more tables, from `compare`.
 
     Returns:
-        The list.
+        The JSON list.
 
     Example:
         >>> json.loads(as_json(compare(6)))[2]["reported"]
@@ -191,13 +191,13 @@ def as_json(comparisons: list[Comparison]) -> str:
 
 
 def as_csv(comparisons: list[Comparison]) -> str:
-    """Lay tables out as comma-separated values: a line for each comparison.
+    """Format tables as comma-separated values: a line for each comparison.
 
     Args:
-        comparisons: from `compare`, of one table or of several.
+        comparisons: comparisons of one or more tables, from `compare`.
 
     Returns:
-        The lines, the first of them the names of the columns.
+        The lines; the first one names the columns.
 
     Example:
         >>> as_csv(compare(6)).splitlines()[1]
