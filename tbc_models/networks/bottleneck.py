@@ -233,8 +233,7 @@ class TiedBottleneck(nn.Module):
             return torch.cat([x, mixed], dim=1)
         # One mixed map for all splits, or one for each.
         added = mixed.permute(0, 2, 3, 1).unflatten(3, (-1, by_split.shape[4]))
-        joined: Tensor = (by_split + added).flatten(3).permute(0, 3, 1, 2)
-        return joined
+        return (by_split + added).flatten(3).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 def convolution(
