@@ -6,6 +6,7 @@ run, and they must pass without it first: all are part of `make test`.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,9 +54,11 @@ class Mutation(NamedTuple):
         if text.count(self.below) != 1:
             raise ValueError(f"{self.below!r} must stand once in {self.file}: {self.what}")
         start = text.index(self.below)
-        if self.old not in text[start:]:
+        following = re.search(r"^(?:def|class|@)", text[start + len(self.below) :], re.M)
+        end = start + len(self.below) + following.start() if following else len(text)
+        if self.old not in text[start:end]:
             raise ValueError(f"{self.old!r} must stand below {self.below!r} in {self.file}")
-        path.write_text(text[:start] + text[start:].replace(self.old, self.new, 1))
+        path.write_text(text[:start] + text[start:end].replace(self.old, self.new, 1) + text[end:])
 
 
 def _reference(what: str, file: str, below: str, old: str, new: str) -> Mutation:
@@ -283,7 +286,7 @@ MUTATIONS = (
 
 
 class Outcome(NamedTuple):
-    """What the tests said to a mutation."""
+    """The result of the tests for one mutation."""
 
     mutation: Mutation
     found_by: str  # the first test that failed, or nothing
@@ -318,12 +321,13 @@ def failing(root: Path, tests: tuple[str, ...]) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=360,  # as long as all of `make test` may take
     )
     if done.returncode == 0:
         return ""
     lines = done.stdout.splitlines()
-    failed = [line.split()[1] for line in lines if line.startswith(("FAILED", "ERROR"))]
-    if done.returncode != 1 and not failed:
+    failed = [line.split()[1] for line in lines if line.startswith("FAILED")]
+    if done.returncode != 1 or not failed:  # such as an error in the test itself
         raise RuntimeError(done.stdout + done.stderr)
     return failed[0]
 
@@ -341,6 +345,10 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="bugs at a time")
     jobs = parser.parse_args().jobs
+    with copied() as root:  # or the tests could fail without a bug
+        for tests in track(sorted({m.tests for m in MUTATIONS}), "Running the tests without a bug"):
+            if found_by := failing(root, tests):
+                sys.exit(f"{found_by} fails without a bug")
     table = Table("mutation", "file", "found by", "s", box=None)
     with ThreadPoolExecutor(jobs) as pool:
         tries = pool.map(attempt, MUTATIONS)

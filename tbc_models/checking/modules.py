@@ -64,6 +64,11 @@ class ModuleRow:
         """Whether every case stayed within the tolerance."""
         return not self.failures
 
+    @property
+    def failed(self) -> int:
+        """The number of cases that failed."""
+        return len(self.failures)
+
 
 def draw_module(name: str, seed: int, index: int) -> ModuleCase:
     """Draw a random module in float64, with random parameters, input and cotangent.
