@@ -49,10 +49,10 @@ bench: setup ## Time everything on this CPU, twenty minutes, and store what the 
 	$(BIN)/tbc bench networks --compile --json docs/_results/networks-cpu.json
 	$(BIN)/tbc bench reference --json docs/_results/reference.json
 
-test: setup ## Prove it, in minutes: tests, doctests, and every cell of every tutorial
+test: setup ## Run the quick tests, the doctests and every cell of every tutorial
 	$(BIN)/pytest -m "not slow"
 
-test-slow: setup ## Prove the rest: what is compiled, killed ten times, or mutated
+test-slow: setup ## Run the slow tests: compilation, export, kills, mutations
 	$(BIN)/pytest -m slow
 
 coverage: setup ## Print which lines `make test` runs, and fail under 90 % of them

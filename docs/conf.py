@@ -33,8 +33,8 @@ shutil.rmtree(ROOT / "docs" / "tutorials", ignore_errors=True)
 for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob("*.ipynb")]:
     shutil.copy2(tutorial, ROOT / "docs" / "tutorials")
 
-# Pages with code are executed, and their outputs kept for as long as no line of the packages or of
-# the results changes: a second build is quick, and never shows what an older version said.
+# Other pages with code are executed, and their outputs kept for as long as no line of the packages
+# or of the results changes: a second build is quick, and never shows what an older version said.
 sources = [path for end in ("py", "json") for path in ROOT.glob(f"tbc_*/**/*.{end}")]
 sources += ROOT.glob("docs/_results/*.*")
 digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
@@ -64,6 +64,10 @@ napoleon_use_ivar = True
 nitpick_ignore = [  # they stand on another site
     ("py:class", "torch.nn.modules.module.Module"),
     ("py:class", "torch.Tensor"),
+    ("py:class", "pathlib.Path"),
+    ("py:class", "collections.abc.Mapping"),
+    ("py:class", "numpy.dtype"),
+    ("py:class", "numpy.ndarray"),
 ]
 # MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
 mathjax_path = "mathjax/tex-svg.js"

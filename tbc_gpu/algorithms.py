@@ -237,7 +237,7 @@ def authors_channel_order(channels: int, groups: int, blocks: int) -> Tensor:
         blocks: B.
 
     Returns:
-        Indices of shape (channels,): entry k is our index of the authors' channel k.
+        Indices, (channels,); entry k is our index of the authors' channel k.
 
     Raises:
         TypeError: if a count is not an int.

@@ -37,7 +37,7 @@ class Sequential:
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """The parameters of all layers, named by layer number and parameter: "0.w"."""
+        """All parameters, named by layer number and parameter, such as "0.w"."""
         return self._named("parameters")
 
     @property

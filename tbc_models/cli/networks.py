@@ -118,7 +118,7 @@ def summary(
             _SHORT.get(layer.operator, layer.operator),
             "×".join(map(str, layer.output)),
             str(layer.blocks) if layer.operator in ("TBC", "TGC", "TFC") else "",
-            str(layer.groups) if layer.operator in ("GC", "TGC") else "",
+            str(layer.groups) if layer.operator in ("GC", "DW", "TGC") else "",
             f"{layer.parameters:,}",
             f"{100 * layer.parameters / measured.parameters:.1f}",
             f"{layer.macs / 1e6:.2f}" if layer.macs else "",

@@ -32,7 +32,7 @@ class Reported:
 
     @property
     def rounding(self) -> float:
-        """Half a unit of the last printed digit: the largest error that rounding can cause."""
+        """The largest error that rounding can cause, half a unit of the last printed digit."""
         _, _, decimals = self.printed.partition(".")
         return 0.5 * 10.0 ** -len(decimals)
 

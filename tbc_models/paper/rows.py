@@ -36,7 +36,7 @@ class TableRow:
 
     @property
     def designs(self) -> tuple[str, ...]:
-        """Every design of the network: three if it has tied bottlenecks, else one, ""."""
+        """The three designs of a network with tied bottlenecks; of others one, the empty string."""
         tied = self.network.startswith(("tied_resnet", "tied_resnext", "tied_senet"))
         return DESIGNS if tied else ("",)
 
