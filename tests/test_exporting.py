@@ -135,9 +135,10 @@ def test_a_checkpoint_is_refused_and_the_weights_are_named(tmp_path: Path, finis
     if finished:
         exporting.save(weights, registry.create("test_resnet"), name="test_resnet")
     text = run("export", "test_resnet", file, "--weights", checkpoint, code=2)
-    assert "last.ckpt is a PyTorch checkpoint, not a safetensors file" in text
+    text = text.replace(" ", "")  # the box breaks long paths anywhere
+    assert "last.ckptisaPyTorchcheckpoint,notasafetensorsfile" in text
     advice = "weights.safetensors beside it" if finished else "when its run has finished"
-    assert advice in text
+    assert advice.replace(" ", "") in text
     assert not file.exists()
     if finished:
         assert "pass" in run("export", "test_resnet", file, "--weights", weights)

@@ -242,7 +242,14 @@ def test_without_its_attention_the_efficientnet_is_timms(kind: str | None) -> No
 
 
 # How timm's own tests script its networks: the traced network, not the network as it is written.
-@pytest.mark.parametrize("name", REGISTERED)
+# It takes seconds for each: the first, with every kind of split, stands for them in `make test`.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "tied_resnet14_s" else pytest.param(name, marks=pytest.mark.slow)
+        for name in REGISTERED
+    ],
+)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_traced_networks_can_be_scripted(name: str) -> None:
