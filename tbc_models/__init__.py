@@ -1,12 +1,12 @@
-"""What is built of tied block convolutions: networks, attention, checks, and the command `tbc`.
+"""Networks and tools built on tied block convolutions, and the command `tbc`.
 
 Importing this registers the Tied networks with timm: `timm.create_model("tied_resnet50_s")`.
 """
 
-import importlib.util
+import importlib
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,7 @@ class _RegisterAfterTimm(MetaPathFinder, Loader):
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         if name != "timm":
             return None
-        sys.meta_path.remove(self)
-        self.spec = importlib.util.find_spec("timm")
+        self.spec = PathFinder.find_spec(name)
         if self.spec is None or self.spec.loader is None:
             return None
         self.loader, self.spec.loader = self.spec.loader, self
@@ -42,6 +41,7 @@ class _RegisterAfterTimm(MetaPathFinder, Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        sys.meta_path.remove(self)
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader

@@ -332,3 +332,24 @@ def test_printed_layers_show_what_matters() -> None:
     assert repr(TiedBlockLinear(8, 4, blocks=2)) == (
         "TiedBlockLinear(in_features=8, out_features=4, bias=True, blocks=2)"
     )
+
+
+def test_a_call_that_can_hardly_fail_is_not_checked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr("tbc_gpu.modules.check_tensors", lambda *_: checked.append("module"))
+    monkeypatch.setattr("tbc_gpu.functional.check_tensors", lambda **_: checked.append("function"))
+    layer, x = TiedBlockConv2d(16, 16, 3, padding=1, blocks=2), torch.randn(1, 16, 4, 4)
+    layer(x)
+    assert checked == []
+    layer(x[0])
+    assert checked == ["module", "function"]
+
+
+def test_options_may_be_set_after_construction() -> None:
+    layer: Any = TiedBlockConv2d(8, 8, 3, blocks=2)
+    other = TiedBlockConv2d(8, 8, 3, 2, 1, 2, blocks=2)
+    other.load_state_dict(layer.state_dict())
+    layer.stride, layer.padding, layer.dilation = 2, 1, 2
+    x = torch.randn(2, 8, 9, 9)
+    for images in (x, x.contiguous(memory_format=torch.channels_last)):
+        assert_close(layer(images), other(images))

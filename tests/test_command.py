@@ -21,7 +21,7 @@ def fresh(code: str) -> str:
 def test_help_and_wrong_arguments_import_nothing_large() -> None:
     lines = [
         (["--help"], "Commands", 0),
-        (["--version"], ".", 0),
+        (["--version"], "0.1", 0),
         (["bench", "--help"], "layers", 0),
         *(([name, "--help"], "Examples", 0) for name in ("check", "table", "summary", "tie")),
         *(([name, "--help"], "Examples", 0) for name in ("export", "train", "evaluate", "compare")),
@@ -36,6 +36,7 @@ def test_help_and_wrong_arguments_import_nothing_large() -> None:
         (["train", "--model", "tied_resnet14_s"], "--data", 2),
         (["train", "--model", "tied_resnet14_s", "--data", "mnits"], "did you mean mnist", 1),
         (["compare", "--seeds", "1"], "at least 2", 2),
+        (["compare", "--data", "mnits"], "did you mean mnist", 1),
         (["bench", "blocks", "--kernel-size", "2"], "2 is not odd", 2),
         (["bench", "layers", "--device", "tpu"], "--device", 2),
         (["bench", "tune", "--out", "/no/such/folder/file"], "cannot be written", 2),
@@ -64,6 +65,7 @@ print(json.dumps(answers))
         "import timm, tbc_models",
         "import tbc_models; from timm.models import create_model; import timm",
         "from tbc_models import TiedSE; import timm",
+        "import tbc_models, importlib.util; importlib.util.find_spec('timm'); import timm",
     ],
 )
 def test_networks_are_registered_whatever_is_imported_first(imports: str) -> None:

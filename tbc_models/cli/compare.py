@@ -16,6 +16,7 @@ from tbc_models.cli.terminal import (
     write_named,
     write_picture,
 )
+from tbc_models.data.specification import parse_specification
 
 if TYPE_CHECKING:
     from tbc_models.comparing.runs import Plan, Run
@@ -108,6 +109,7 @@ def _plan(
     epochs: int,
 ) -> "Plan":
     """Open the data, and decide what is compared."""
+    parse_specification(data)  # before PyTorch is imported
     from dataclasses import replace
 
     from tbc_models.comparing.runs import Plan

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tbc_models.cli.terminal import (
     errors_in_one_line,
@@ -273,7 +274,7 @@ def evaluate_network(
         score, matrix, settings = evaluate(trained, opened, machine)
         console = Console()
         console.print(
-            f"{settings.model} on {len(opened.test):,} test images of {opened.name}: "
+            f"{settings.model} on {len(opened.test):,} test images of {escape(opened.name)}: "
             f"top-1 {score.top1:.2%}, top-5 {score.top5:.2%}, loss {score.loss:.4f}",
             highlight=False,
             soft_wrap=True,
@@ -283,7 +284,8 @@ def evaluate_network(
         shown = plain_table("most often confused", "predicted as", "images", left=2)
         for true, predicted in (divmod(place, len(opened.classes)) for place in worst):
             if number := int(mistakes[true, predicted]):
-                shown.add_row(opened.classes[true], opened.classes[predicted], str(number))
+                names = (escape(opened.classes[i]) for i in (true, predicted))
+                shown.add_row(*names, str(number))
         if shown.row_count:
             console.print(shown, highlight=False)
         if plot is not None:
@@ -341,7 +343,8 @@ def predict_classes(
         for prediction in found:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             for rank, (name, probability) in enumerate(pairs):
-                shown.add_row("" if rank else str(prediction.file), name, f"{probability:.1%}")
+                image = "" if rank else escape(str(prediction.file))
+                shown.add_row(image, escape(name), f"{probability:.1%}")
         Console().print(shown, highlight=False)
         if json_file is not None:
             rows = [one._asdict() | {"file": str(one.file)} for one in found]
