@@ -48,6 +48,7 @@ bench: setup ## Time everything on this CPU, twenty minutes, and store what the 
 	$(BIN)/tbc bench blocks --json docs/_results/blocks-cpu.json
 	$(BIN)/tbc bench networks --compile --json docs/_results/networks-cpu.json
 	$(BIN)/tbc bench reference --json docs/_results/reference.json
+	$(BIN)/tbc bench calls --json docs/_results/calls-cpu.json
 
 test: setup ## Run the quick tests, the doctests and every cell of every tutorial
 	$(BIN)/pytest -m "not slow"
