@@ -48,9 +48,9 @@ class Case:
         options: those of stride, padding, dilation, groups and blocks that the operator takes.
         layouts: how `x`, `w` and `dy` are stored.
         x: input, in float32, or in float64 with numbers that `dtype` can represent.
-        w: stored filters, likewise.
-        b: stored bias, likewise, or None.
-        dy: derivative of the loss with respect to the output, likewise.
+        w: stored filters, with the dtype of `x`.
+        b: stored bias, with the dtype of `x`, or None.
+        dy: derivative of the loss with respect to the output, with the dtype of `x`.
     """
 
     operator: str

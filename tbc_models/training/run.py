@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tbc_models import exporting
 from tbc_models.data import Data
+from tbc_models.exporting import WEIGHTS
 from tbc_models.training.callbacks import (
     BEST,
     CURVES,
@@ -36,7 +37,6 @@ from tbc_models.training.loading import LabelledImages
 from tbc_models.training.recipes import RECIPES, Recipe
 from tbc_models.training.settings import Machine, RunError, Settings, is_first, scaled_rate
 
-WEIGHTS = "weights.safetensors"
 NO_FILES: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
