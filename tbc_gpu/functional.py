@@ -1,6 +1,8 @@
 """Tied block convolution and linear layers as PyTorch functions (Eq. 3 and 4 of the paper)."""
 
-import torch.nn.functional as F  # noqa: N812 (its usual name)
+from typing import cast
+
+import torch.nn.functional as F
 from torch import Tensor
 
 from .algorithms import ALGORITHMS, Geometry, as_channels_last, is_channels_last
@@ -120,8 +122,8 @@ def convolve(
 
 def _swap(images: Tensor, outer: int, inner: int) -> Tensor:
     """Transpose the two outer axes of the channels: (outer, inner, …) to (inner, outer, …)."""
-    swapped: Tensor = images.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
-    return swapped
+    swapped = images.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
+    return cast(Tensor, swapped)
 
 
 def _check_algorithm(algorithm: str, weight: Tensor, groups: int) -> None:

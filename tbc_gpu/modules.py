@@ -8,7 +8,7 @@ import math
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .algorithms import as_channels_last, is_channels_last

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close

@@ -7,7 +7,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from tbc_ref import central_differences, nn

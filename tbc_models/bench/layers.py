@@ -12,7 +12,7 @@ from statistics import geometric_mean
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (its usual name)
+import torch.nn.functional as F
 from torch import Tensor
 
 from tbc_gpu import tied_block_conv2d

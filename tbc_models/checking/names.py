@@ -36,5 +36,4 @@ class DType(StrEnum):
         """The distance from 1 to the next number."""
         import torch
 
-        epsilon: float = torch.finfo(getattr(torch, self)).eps
-        return epsilon
+        return torch.finfo(getattr(torch, self)).eps

@@ -73,8 +73,7 @@ class CheckedEfficientNetFeatures(ChecksSize, EfficientNetFeatures):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Check the size of the images, and compute their features."""
-        features: list[Tensor] = super().forward(self.minimum_size(x))
-        return features
+        return super().forward(self.minimum_size(x))
 
 
 def _tied_se(

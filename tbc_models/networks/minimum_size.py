@@ -4,7 +4,7 @@ Below that the padding would make up pixels that the image does not have, and th
 would mean nothing. timm's networks compute them in silence; ours raise a ValueError.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from timm.models import register_notrace_module
 from torch import Tensor, nn
@@ -75,8 +75,7 @@ class ChecksSize(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Check the size of the images, and compute the last features."""
-        y: Tensor = super().forward_features(self.minimum_size(x))  # type: ignore[misc]
-        return y
+        return cast(Tensor, super().forward_features(self.minimum_size(x)))  # type: ignore[misc]
 
     def forward_intermediates(self, x: Tensor, *arguments: Any, **options: Any) -> Any:
         """Check the size of the images, and compute the features of several stages."""

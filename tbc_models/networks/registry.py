@@ -6,7 +6,7 @@ Also the names of operators: `operator_of` says which of the paper's operators a
 
 import fnmatch
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -121,9 +121,7 @@ def input_size(network: nn.Module) -> int:
         >>> input_size(build("tied_resnet14_s"))
         32
     """
-    configuration: Any = network.pretrained_cfg
-    size: int = configuration["input_size"][-1]
-    return size
+    return cast(dict[str, tuple[int, ...]], network.pretrained_cfg)["input_size"][-1]
 
 
 def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
