@@ -9,6 +9,10 @@ last rule has no conditions. For example::
 
 Conditions compare these sizes: `blocks` (B), `thin` (C_in/B, the channels that a filter reads),
 `filters` (C_out/B), `pixels` (H·W of the input) and `batch` (N).
+
+One rule is not in the tables, and takes precedence over them: on a CPU, inputs of at most
+`SMALL` = 4096 numbers use `fold` if they are contiguous, and `gemm` if they are channels-last and
+the kernel is 1x1 with stride 1. For other small inputs the table decides.
 """
 
 import json
@@ -58,9 +62,9 @@ class Rule(NamedTuple):
 
 
 Table = dict[Kind, tuple[Rule, ...]]
-# On a CPU, the time for inputs of so few numbers is that of the calls, not of the arithmetic: the
-# algorithm with the fewest calls is fastest, whatever the table says of larger inputs.
-_SMALL = 4096
+# For so few numbers, calling PyTorch's functions takes longer than the arithmetic, so the algorithm
+# with the fewest calls is the fastest. The tables know only larger inputs.
+SMALL = 4096
 
 
 def choose(
@@ -71,10 +75,10 @@ def choose(
     blocks: int,
     channels_last: bool | None = None,
 ) -> str:
-    """Choose the algorithm for a case, by name.
+    """Return the name of the algorithm for a case: by the rule for small inputs, or by the table.
 
-    The answer is `grouped` where there is no table (other devices, the meta device, graphs exported
-    for other runtimes), and for TGC, whose blocks are not neighbours in memory.
+    It is `grouped` where there is no table (other devices, the meta device, graphs exported for
+    other runtimes), for a single block, and for TGC, whose blocks are not neighbours in memory.
     """
     table = _TABLES.get(input.device.type)
     if table is None or blocks == 1 or groups > 1 or torch.compiler.is_exporting():
@@ -82,7 +86,7 @@ def choose(
     one_tap = weight.shape[2] == weight.shape[3] == 1
     if channels_last is None:  # the caller may know
         channels_last = is_channels_last(input)
-    if input.numel() <= _SMALL and input.device.type == "cpu":
+    if input.numel() <= SMALL and input.device.type == "cpu":
         if not channels_last:
             return "fold"
         if one_tap and stride == (1, 1):

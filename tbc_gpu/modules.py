@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .algorithms import as_channels_last, is_channels_last
 from .checks import Pair, as_int, as_pair, check_divisible, check_padding, check_tensors, sides_of
-from .functional import convolve, tied_block_conv2d, tied_block_linear
+from .functional import convolve, tied_block_conv2d
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -129,23 +129,19 @@ class TiedBlockConv2d(nn.Module):
                 raise
             except (RuntimeError, TypeError):  # the checks below name what is wrong, or mend it
                 pass
-        check_tensors(input, weight, bias)
-        if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
+        if isinstance(input, Tensor) and (
+            input.ndim not in (3, 4) or input.shape[-3] != self.in_channels
+        ):
             raise ValueError(
                 f"`input` (shape {tuple(input.shape)}) must be (N, {self.in_channels}, H, W), "
                 f"or ({self.in_channels}, H, W) without a batch"
             )
-        zeros = self.padding_mode == "zeros"
-        return tied_block_conv2d(
-            input if zeros else self._pad(input),
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding if zeros else 0,
-            self.dilation,
-            self.groups,
-            blocks=self.blocks,
-        )
+        padding: Pair | str = self.padding
+        if self.padding_mode != "zeros":
+            check_tensors(input, weight, bias)  # before the padding reads them
+            input, padding = self._pad(input), (0, 0)
+        options = (self.stride, padding, self.dilation, self.groups)
+        return tied_block_conv2d(input, weight, bias, *options, blocks=self.blocks)
 
     def _scripted(self, input: Tensor) -> Tensor:
         """Convolve in G·B groups, in the part of Python that TorchScript compiles."""
@@ -254,17 +250,20 @@ class TiedBlockLinear(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to (…, in_features)."""
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            return self._checked(input)
+            self._check(input)
         blockwise = input.unflatten(-1, (self.blocks, -1))
         return F.linear(blockwise, self.weight, self.bias).flatten(-2)
 
-    def _checked(self, input: Tensor) -> Tensor:
-        check_tensors(input, self.weight, self.bias)
-        if input.ndim == 0 or input.shape[-1] != self.in_features:
+    def _check(self, input: Tensor) -> None:
+        weight = self.weight
+        fits = isinstance(input, Tensor) and input.ndim and input.shape[-1] == self.in_features
+        if fits and input.dtype is weight.dtype and input.device == weight.device:
+            return  # what follows takes as long as a small product does
+        check_tensors(input, weight, self.bias)
+        if not fits:
             raise ValueError(
                 f"`input` (shape {tuple(input.shape)}) must be (…, {self.in_features})"
             )
-        return tied_block_linear(input, self.weight, self.bias, blocks=self.blocks)
 
     def extra_repr(self) -> str:
         """What `print` shows of the layer."""

@@ -33,7 +33,7 @@ class Sequential:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
-        self.optimizer_states: list[dict[str, Array]] = []  # which `convert` converts as well
+        self.velocities: dict[str, Array] = {}  # of its latest `SGD`; `convert` converts them too
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -60,12 +60,11 @@ class Sequential:
     def convert(self, function: Callable[[Array], Array]) -> None:
         """Replace every array by `function` of it, such as `np.float64` or `cupy.asarray`.
 
-        The velocities of every `SGD` of this network are converted as well.
+        The velocities of its latest `SGD` are converted as well.
         """
         for layer in self.layers:
             layer.convert(function)
-        for state in self.optimizer_states:
-            state.update({name: function(array) for name, array in state.items()})
+        self.velocities.update({name: function(v) for name, v in self.velocities.items()})
 
     def _named(self, kind: str) -> dict[str, Array]:
         return {
@@ -115,8 +114,7 @@ class SGD:
                 raise ValueError(f"`{name}` (={number!r}) must not be negative")
         self.network, self.learning_rate = network, learning_rate
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.velocities: dict[str, Array] = {}
-        network.optimizer_states.append(self.velocities)
+        self.velocities = network.velocities = {}
 
     def step(self) -> None:
         """Update every parameter with the gradients of the last `backward`."""

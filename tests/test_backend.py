@@ -334,15 +334,22 @@ def test_printed_layers_show_what_matters() -> None:
     )
 
 
-def test_a_call_that_can_hardly_fail_is_not_checked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_is_checked_twice_and_most_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = []
-    monkeypatch.setattr("tbc_gpu.modules.check_tensors", lambda *_: checked.append("module"))
-    monkeypatch.setattr("tbc_gpu.functional.check_tensors", lambda **_: checked.append("function"))
-    layer, x = TiedBlockConv2d(16, 16, 3, padding=1, blocks=2), torch.randn(1, 16, 4, 4)
-    layer(x)
+    for module in ("modules", "functional"):
+        monkeypatch.setattr(
+            f"tbc_gpu.{module}.check_tensors", lambda *_, **__: checked.append("tensors")
+        )
+    conv, x = TiedBlockConv2d(16, 16, 3, padding=1, blocks=2), torch.randn(1, 16, 4, 4)
+    linear = TiedBlockLinear(16, 16, blocks=2)
+    conv(x)
+    linear(x[..., 0, 0])
     assert checked == []
-    layer(x[0])
-    assert checked == ["module", "function"]
+    conv(x[0])
+    assert checked == ["tensors"]
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(x[0, :, 0, 0].bfloat16())
+    assert checked == ["tensors"] * 2
 
 
 def test_options_may_be_set_after_construction() -> None:

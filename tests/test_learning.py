@@ -1,5 +1,6 @@
 """Learning itself: NumPy against PyTorch for a hundred steps, and the digits that it learns."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,6 +172,21 @@ def test_a_network_can_be_converted_between_steps() -> None:
             sgd.step()
     for name, w in networks[0].parameters.items():
         close(np.asarray(networks[1].parameters[name]), w)
+
+
+def test_a_network_keeps_no_optimizer_but_the_latest() -> None:
+    network = Sequential([Linear(2, 2, rng=np.random.default_rng(0))])
+    first, second = (SGD(network, learning_rate=0.1, momentum=0.9) for _ in range(2))
+    network.forward(np.ones((1, 2), np.float32), training=True)
+    network.backward(np.ones((1, 2), np.float32))
+    for sgd in (first, second):
+        sgd.step()
+    assert first.velocities is not second.velocities  # each has its own momentum
+    network.convert(np.float64)
+    assert {v.dtype.name for v in second.velocities.values()} == {"float64"}
+    forgotten = weakref.ref(first.velocities["0.w"])
+    del first, sgd
+    assert forgotten() is None
 
 
 @pytest.mark.parametrize("names", ["wb", "bw"])
