@@ -136,12 +136,12 @@ class TiedBlockConv2d(nn.Module):
                 f"`input` (shape {tuple(input.shape)}) must be (N, {self.in_channels}, H, W), "
                 f"or ({self.in_channels}, H, W) without a batch"
             )
-        padding: Pair | str = self.padding
+        images, padding = input, self.padding
         if self.padding_mode != "zeros":
             check_tensors(input, weight, bias)  # before the padding reads them
-            input, padding = self._pad(input), (0, 0)
+            images, padding = self._pad(input), (0, 0)
         options = (self.stride, padding, self.dilation, self.groups)
-        return tied_block_conv2d(input, weight, bias, *options, blocks=self.blocks)
+        return tied_block_conv2d(images, weight, bias, *options, blocks=self.blocks)
 
     def _scripted(self, input: Tensor) -> Tensor:
         """Convolve in G·B groups, in the part of Python that TorchScript compiles."""
