@@ -53,6 +53,9 @@ class Condition(NamedTuple):
     above: bool
     limit: int
 
+    def __str__(self) -> str:
+        return f"{self.size} {'>' if self.above else '<='} {self.limit}"
+
 
 class Rule(NamedTuple):
     """An algorithm, and the conditions that must all hold for it to be used."""

@@ -1,5 +1,6 @@
 """tbc bench: what it measures, learns and writes. Times themselves are no test's business."""
 
+import io
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,12 +11,13 @@ import matplotlib.pyplot as plt
 import pytest
 import timm
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tbc_gpu.algorithms import ALGORITHMS
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, read_table, table_file
 from tbc_models.bench import blocks, calls, layers, plots, reference, timing, tune
-from tbc_models.cli import app
+from tbc_models.cli import app, bench_tables
 from tbc_models.results import committed
 
 TINY = ["--seconds", "0.001"]
@@ -200,7 +202,7 @@ def test_tune_writes_a_table_that_can_be_used(
     file = tmp_path / "table.json"
     before = table_file("cpu").read_bytes()
     output = run("tune", *TINY, "--out", str(file), "--dtype", "float32", "--batch-size", "1")
-    assert "of the best algorithm's time" in output
+    assert "times the time of the fastest one on average" in output
     table = read_table(file.read_text())
     assert len(table) == 32
     assert len(table[tune.kind_of(sizes[0])]) == 1
@@ -216,13 +218,40 @@ def _one_quick_case(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_one_quick_case")
-def test_tune_leaves_the_table_in_use_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[Path] = []
-    monkeypatch.setattr("tbc_models.cli.bench.write_named", lambda file, *_: written.append(file))
+def test_tune_prints_its_rules_and_leaves_the_table_in_use_alone() -> None:
+    before = table_file("cpu").read_bytes()
     output = run("tune", *TINY, "--dtype", "float32")
-    assert "of the best algorithm's time" in output
-    assert "The table was not kept: write it with --out FILE" in output
-    assert written == []
+    (rule,) = (line.split() for line in output.splitlines() if "NHWC" in line)
+    assert rule[:5] == ["NHWC", "larger", "s1", "float32", "forward"]
+    assert rule[5] in ALGORITHMS
+    assert "The table was not saved: --out FILE writes it" in output
+    assert table_file("cpu").read_bytes() == before
+
+
+def test_printed_rules_say_when_they_hold() -> None:
+    kind = Kind("float32", "contiguous", "1x1", True, False)
+    conditions = (Condition("blocks", True, 2), Condition("batch", False, 8))
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(bench_tables.rules({kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines() if line.strip()]
+    assert lines[-2:] == [
+        "NCHW 1x1 s>1 float32 forward conv3d blocks > 2 and batch <= 8",
+        "dilated",
+    ]
+
+
+@pytest.mark.parametrize("read_only", ["folder", "file"])
+def test_tune_refuses_to_install_where_it_cannot_before_it_measures(
+    read_only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "cpu.json"
+    installed.write_bytes(table_file("cpu").read_bytes())
+    denied = tmp_path if read_only == "folder" else installed
+    monkeypatch.setattr("tbc_gpu.dispatch.table_file", lambda _: installed)
+    # Permissions would not stop root, who may run the tests.
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != denied)
+    monkeypatch.setattr(layers, "time_layer", lambda *_, **__: pytest.fail("it measures"))
+    assert "cpu.json cannot be written" in refused("tune", *TINY, "--install")
 
 
 @pytest.mark.usefixtures("_one_quick_case")

@@ -165,7 +165,7 @@ def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> 
     for kind, rules in table.items():
         lines = []
         for rule in rules:
-            bounds = [f"{c.size} {'>' if c.above else '<='} {c.limit}" for c in rule.conditions]
+            bounds = [str(condition) for condition in rule.conditions]
             lines.append(json.dumps(({"if": bounds} if bounds else {}) | {"use": rule.algorithm}))
         listed = ",\n    ".join(lines)
         head = f'"kind": {json.dumps(kind._asdict())}, "measured": {json.dumps(kind in measured)}'

@@ -285,8 +285,8 @@ def tune(
 ) -> None:
     """Measure every algorithm on this machine, and learn the table that chooses among them.
 
-    Prints how near the table's choices are to the fastest algorithms. The package keeps its own
-    table unless --install is given. About eight minutes on two cores.
+    Prints the learned rules, and how near their choices are to the fastest algorithms. The package
+    keeps using its own table unless --install is given. About eight minutes on two cores.
     """
     require_writable(json_file, "--json")
     require_writable(out, "--out")
@@ -312,10 +312,11 @@ def tune(
     text = tuning.as_json(tuning.complete(rules, device), described, set(rules))
     found = tuning.regrets(measured, rules)
     near = sum(regret <= 1.15 for regret in found) / len(found)
+    console.print(bench_tables.rules(rules))
     console.print(
-        f"{len(cases)} cases, {sum(map(len, rules.values()))} rules: on average "
-        f"{geometric_mean(found):.3f} of the best algorithm's time, within 15 % of it in "
-        f"{near:.0%}, at worst {max(found):.2f}.",
+        f"{len(cases)} cases, {sum(map(len, rules.values()))} rules: the chosen algorithm takes "
+        f"{geometric_mean(found):.3f} times the time of the fastest one on average, at most "
+        f"{max(found):.2f} times, and at most 1.15 times in {near:.0%} of the cases.",
         highlight=False,
         soft_wrap=True,
     )
@@ -324,7 +325,9 @@ def tune(
             write_named(file, text, option)
             console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
     if not any(targets.values()):
-        console.print("The table was not kept: write it with --out FILE, use it with --install.")
+        console.print(
+            "The table was not saved: --out FILE writes it, --install makes it the one used."
+        )
     _finish(json_file, device, [row.record() for row in measured])
 
 

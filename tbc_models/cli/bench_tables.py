@@ -8,6 +8,7 @@ from rich.table import Table
 from tbc_models.cli.terminal import plain_table
 
 if TYPE_CHECKING:
+    from tbc_gpu.dispatch import Table as Rules
     from tbc_models.bench.blocks import Series
     from tbc_models.bench.calls import CallRow
     from tbc_models.bench.layers import LayerRow
@@ -136,4 +137,18 @@ def calls(rows: "Sequence[CallRow]") -> Table:
             *(f"{row.microseconds[name].median:.1f}" for name in (TIED, GROUPED)),
             f"{row.ratio:.2f}",
         )
+    return shown
+
+
+def rules(table: "Rules") -> Table:
+    """Show the rules of each class of cases."""
+    shown = plain_table("class", "dtype", "", "algorithm", "if", left=5)
+    shown.title = "The first rule of a class whose conditions hold is used"
+    for kind, of_class in table.items():
+        layout = "NHWC" if kind.layout == "channels_last" else "NCHW"
+        cells = [f"{layout} {kind.kernel} {'s>1' if kind.strided else 's1'}", kind.dtype]
+        cells.append("both" if kind.training else "forward")
+        for rule in of_class:
+            shown.add_row(*cells, rule.algorithm, " and ".join(map(str, rule.conditions)))
+            cells = [""] * len(cells)
     return shown
