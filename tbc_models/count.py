@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCount:
     """One layer of a network, and its cost by formula.
 
     Attributes:
@@ -66,7 +66,7 @@ class Count:
     all_macs: int
 
 
-def layers(network: nn.Module, size: int = 224) -> list[Layer]:
+def layers(network: nn.Module, size: int = 224) -> list[LayerCount]:
     """List the layers of a network that hold parameters, with their costs by formula.
 
     Args:
@@ -85,7 +85,7 @@ def layers(network: nn.Module, size: int = 224) -> list[Layer]:
         >>> listed[0].operator, sum(layer.macs for layer in listed)
         ('SC', 18628608)
     """
-    listed: list[Layer] = []
+    listed: list[LayerCount] = []
     called = {module: name for name, module in network.named_modules()}
     holders = [m for m in network.modules() if next(m.parameters(recurse=False), None) is not None]
     waiting = dict.fromkeys(holders)
@@ -143,7 +143,9 @@ def _run(network: nn.Module, size: int) -> None:
         network.train(training)
 
 
-def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, first: bool) -> Layer:
+def _layer(
+    name: str, module: Any, arguments: tuple[Any, ...], output: Any, first: bool
+) -> LayerCount:
     """Describe one call of a layer: its operator, and its cost by that operator's formula."""
     own = {n: p.numel() for n, p in module.named_parameters(recurse=False)} if first else {}
     x = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], Tensor) else ()
@@ -174,7 +176,7 @@ def _layer(name: str, module: Any, arguments: tuple[Any, ...], output: Any, firs
     if formula and own.keys() <= {"weight", "bias"} and own:  # some subclasses have more
         parameters = formula.parameters
     macs = formula.macs * rows if formula else 0
-    return Layer(name, operator, x, y, kernel, blocks, groups, parameters, macs)
+    return LayerCount(name, operator, x, y, kernel, blocks, groups, parameters, macs)
 
 
 _CONVOLUTIONS: dict[str, Callable[..., cost.Cost]] = {

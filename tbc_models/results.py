@@ -13,6 +13,7 @@ from typing import Any
 from tbc_models.files import write_text
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "_results"
+"""The project's own results. The folder is part of its repository, not of the installed package."""
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -69,10 +70,10 @@ def as_json(report: dict[str, Any]) -> str:
 
 
 def write(file: Path, report: dict[str, Any]) -> None:
-    """Write a report to a file, which is whole or not there.
+    """Write a report to a file, which replaces an older one only when it is complete.
 
     Args:
-        file: the file; one that exists is replaced.
+        file: the file to write.
         report: numbers, strings, lists and dicts.
 
     Raises:
@@ -102,7 +103,7 @@ def read(file: Path) -> dict[str, Any]:
         ValueError: if it is not a JSON object.
 
     Example:
-        >>> read(COMMITTED / "nothing.json")
+        >>> read(Path("nothing.json"))
         Traceback (most recent call last):
         ...
         FileNotFoundError: ...
@@ -114,19 +115,25 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def committed(name: str) -> dict[str, Any] | None:
-    """Read one of this project's own results, which its site is generated from.
-
-    They are part of a clone of the repository, not of the installed package.
+    """Read one of the project's own results, from which its site is generated.
 
     Args:
         name: name of the file in docs/_results, such as "layers-cpu".
 
     Returns:
-        The report; None if there is no such file, or no repository.
+        The report; None if this was not measured yet.
+
+    Raises:
+        FileNotFoundError: if the package does not run from a clone of the repository.
 
     Example:
         >>> committed("layers-abacus") is None
         True
     """
+    if not COMMITTED.is_dir():
+        raise FileNotFoundError(
+            f"{COMMITTED} does not exist: the project's own results are part of its repository, "
+            "not of the installed package"
+        )
     file = COMMITTED / f"{name}.json"
     return read(file) if file.is_file() else None

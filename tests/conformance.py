@@ -27,6 +27,7 @@ from onnx.reference import ReferenceEvaluator
 import tbc_ref
 from tbc_gpu import tied_block_conv2d, tied_block_linear
 from tbc_models import results
+from tbc_models.checking.cases import OPERATORS
 
 from .oracles import Array, dense_bias, dense_weight
 
@@ -42,7 +43,7 @@ Oracle = Callable[[Any, Any, Any, int], Any]
 
 
 @dataclass(frozen=True)
-class Case:
+class SuiteCase:
     """A layer with its numbers, and what the suite says that it gives."""
 
     name: str
@@ -84,7 +85,7 @@ class Result:
 # The two implementations ------------------------------------------------------------------------
 
 
-def operator(case: Case, blocks: int) -> str:
+def operator(case: SuiteCase, blocks: int) -> str:
     """Which of the paper's operators runs a case."""
     if case.w.ndim == 2:
         return "FC" if blocks == 1 else "TFC"
@@ -93,28 +94,22 @@ def operator(case: Case, blocks: int) -> str:
     return "TBC" if case.groups == 1 else "TGC"
 
 
-_NAMES = {
-    "SC": "standard_conv",
-    "GC": "group_conv",
-    "TBC": "tied_block_conv",
-    "TGC": "tied_block_group_conv",
-    "FC": "linear",
-    "TFC": "tied_block_linear",
-}
-
-
-def by_reference(case: Case, x: Array, blocks: int) -> tuple[Array, Callable[[Array], list[Array]]]:
+def by_reference(
+    case: SuiteCase, x: Array, blocks: int
+) -> tuple[Array, Callable[[Array], list[Array]]]:
     """The output of `tbc_ref`, and the function from dy to dx, dw and db."""
-    kind = operator(case, blocks)
-    counts = {"groups": case.groups} if kind in ("GC", "TGC") else {}
-    counts |= {"blocks": blocks} if kind in ("TBC", "TGC", "TFC") else {}
-    options = {k: v for k, v in case.options.items() if k != "groups"} | counts
-    y = getattr(tbc_ref, _NAMES[kind])(x, case.w, case.b, **options)
-    backward = getattr(tbc_ref, f"{_NAMES[kind]}_backward")
+    name, takes = OPERATORS[operator(case, blocks)]
+    counts = {"groups": case.groups, "blocks": blocks}
+    options = {k: v for k, v in case.options.items() if k != "groups"}
+    options |= {count: counts[count] for count in takes}
+    y = getattr(tbc_ref, name)(x, case.w, case.b, **options)
+    backward = getattr(tbc_ref, f"{name}_backward")
     return y, lambda dy: list(backward(dy, x, case.w, **options))
 
 
-def by_backend(case: Case, x: Array, blocks: int) -> tuple[Array, Callable[[Array], list[Array]]]:
+def by_backend(
+    case: SuiteCase, x: Array, blocks: int
+) -> tuple[Array, Callable[[Array], list[Array]]]:
     """The same of `tbc_gpu`."""
     layer = tied_block_linear if case.w.ndim == 2 else tied_block_conv2d
     options = {"blocks": blocks} | case.options
@@ -143,7 +138,7 @@ IMPLEMENTATIONS = {"tbc_ref": by_reference, "tbc_gpu": by_backend}
 # More blocks ------------------------------------------------------------------------------------
 
 
-def more_blocks(case: Case, blocks: int) -> Array:
+def more_blocks(case: SuiteCase, blocks: int) -> Array:
     """An input of `blocks` times as many channels: each group's, shifted and scaled."""
     axis = 1 if case.w.ndim == 4 else -1
     groups = np.split(case.x, case.groups, axis)
@@ -152,7 +147,7 @@ def more_blocks(case: Case, blocks: int) -> Array:
     )
 
 
-def expected(case: Case, x: Array, blocks: int) -> Array:
+def expected(case: SuiteCase, x: Array, blocks: int) -> Array:
     """What the suite's implementation gives for the block-expanded weight."""
     if blocks == 1 and case.stored is not None:
         return case.stored
@@ -179,7 +174,7 @@ def apart(ours: Array, right: Array) -> float:
 
 def onnx_layer(
     name: str, node: Any, x: Array, w: Array, b: Array | None, stored: Array | None = None
-) -> Case | Excluded:
+) -> SuiteCase | Excluded:
     """The case that a Conv or Gemm node describes."""
     told = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     x, w = x.astype(np.float64), w.astype(np.float64)
@@ -191,7 +186,9 @@ def onnx_layer(
             if b.ndim == 2 and b.shape[0] > 1:
                 return Excluded(name, "a bias for every sample: layers have one for every output")
             b = told.get("beta", 1.0) * np.broadcast_to(b.reshape(-1), w.shape[0])
-        return Case(name, np.ascontiguousarray(x), np.ascontiguousarray(w), b, gemm, stored=stored)
+        return SuiteCase(
+            name, np.ascontiguousarray(x), np.ascontiguousarray(w), b, gemm, stored=stored
+        )
     if w.ndim != 4:
         return Excluded(name, f"a {w.ndim - 2}-D convolution: the paper's are 2-D")
     stride, dilation = (tuple(told.get(k, (1, 1))) for k in ("strides", "dilations"))
@@ -211,7 +208,7 @@ def onnx_layer(
         padding = tuple(padding[:2])
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     options["groups"] = told.get("group", 1)
-    return Case(name, x, w, b, OnnxConv(told), options, stored)
+    return SuiteCase(name, x, w, b, OnnxConv(told), options, stored)
 
 
 def evaluate(node: Any, arrays: Sequence[Array]) -> Array:
@@ -245,7 +242,7 @@ def gemm(x: Array, w: Array, b: Array | None, _: int) -> Array:
     )
 
 
-def onnx_stored() -> Iterator[Case | Excluded]:
+def onnx_stored() -> Iterator[SuiteCase | Excluded]:
     """The cases of `onnx.backend.test`: of single nodes, and converted from PyTorch's layers."""
     seen = set()
     with warnings.catch_warnings():
@@ -278,7 +275,7 @@ def onnx_stored() -> Iterator[Case | Excluded]:
                 yield converted(test.name, model, Path(test.model_dir) / "test_data_set_0")
 
 
-def converted(name: str, model: Any, folder: Path) -> Case | Excluded:
+def converted(name: str, model: Any, folder: Path) -> SuiteCase | Excluded:
     """A layer of PyTorch, its weights stored as a model and its input and output beside it."""
 
     def read(file: Path) -> Array:
@@ -295,7 +292,7 @@ def converted(name: str, model: Any, folder: Path) -> Case | Excluded:
     return onnx_layer(name, node, x, w, b[0] if b else None, read(folder / "output_0.pb"))
 
 
-def onnx_random(cases: int = 200) -> Iterator[Case | Excluded]:
+def onnx_random(cases: int = 200) -> Iterator[SuiteCase | Excluded]:
     """Random layers, three of four convolutions, answered by `onnx.reference`."""
     rng = np.random.default_rng(0)
 
@@ -345,7 +342,7 @@ def arguments(sample: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
     return sample.input, w, options.pop("bias", None), options
 
 
-def torch_samples() -> Iterator[Case | Excluded]:
+def torch_samples() -> Iterator[SuiteCase | Excluded]:
     """The samples of conv2d and linear, answered by PyTorch on the block-expanded weight."""
     for sample in operator_info("conv2d").sample_inputs("cpu", torch.float64):
         x, w, b, options = arguments(sample)
@@ -354,7 +351,7 @@ def torch_samples() -> Iterator[Case | Excluded]:
         x = x if batched else x[None]
         plain = {k: v for k, v in options.items() if k != "groups"}
         arrays = as_arrays(x, w, b)
-        yield Case(name, *arrays, TorchLayer(F.conv2d, plain), options, batched=batched)
+        yield SuiteCase(name, *arrays, TorchLayer(F.conv2d, plain), options, batched=batched)
     for sample in operator_info("linear").sample_inputs("cpu", torch.float64):
         x, w, b, _ = arguments(sample)
         name = f"linear {tuple(x.shape)} {tuple(w.shape)}"
@@ -364,7 +361,7 @@ def torch_samples() -> Iterator[Case | Excluded]:
             yield Excluded(name, "a layer without input features, which ours refuse")
         else:
             arrays = as_arrays(x, w, b)
-            yield Case(name, *arrays, TorchLayer(F.linear, {}))
+            yield SuiteCase(name, *arrays, TorchLayer(F.linear, {}))
 
 
 def as_arrays(x: Any, w: Any, b: Any) -> tuple[Array, Array, Array | None]:
@@ -387,7 +384,7 @@ class TorchLayer:
         return self.function(x, w, b, **self.options, **grouped)
 
 
-def torch_gradients(case: Case, x: Array, blocks: int, dy: Array) -> list[Array]:
+def torch_gradients(case: SuiteCase, x: Array, blocks: int, dy: Array) -> list[Array]:
     """PyTorch's derivatives through the block-expanded weight."""
     assert isinstance(case.oracle, TorchLayer)
     layer = case.oracle.on_tensors
@@ -436,7 +433,7 @@ def call(package: str, x: Any, w: Any, b: Any, **options: Any) -> None:
 # The suites -------------------------------------------------------------------------------------
 
 
-def run(result: Result, cases: Iterator[Case | Excluded]) -> None:
+def run(result: Result, cases: Iterator[SuiteCase | Excluded]) -> None:
     """Compare both implementations on every case, forward, and backward where PyTorch answers."""
     for case in cases:
         if isinstance(case, Excluded):
@@ -466,7 +463,7 @@ def run(result: Result, cases: Iterator[Case | Excluded]) -> None:
                     result.failures.append(f"{what}, B = {blocks}: {case.name} is {error:.1e} off")
 
 
-def compare(result: Result, cases: Callable[[], Iterator[Case | Excluded]]) -> None:
+def compare(result: Result, cases: Callable[[], Iterator[SuiteCase | Excluded]]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using padding='same'")  # of its copy
         run(result, cases())

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from tbc_gpu.algorithms import ALGORITHMS
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, read_table, table_file
+from tbc_models import results
 from tbc_models.bench import blocks, calls, layers, plots, reference, timing, tune
 from tbc_models.cli import app, bench_tables
-from tbc_models.results import committed
+from tbc_models.results import as_json, committed
 
 TINY = ["--seconds", "0.001"]
 
@@ -68,7 +69,7 @@ def test_a_call_that_takes_longer_has_a_larger_time() -> None:
 def test_a_case_times_every_algorithm_and_baseline(
     layout: str, training: bool, kernel: int
 ) -> None:
-    case = layers.Case(16, 32, kernel, 2, 6, 2, 1, layout, training=training)
+    case = layers.LayerCase(16, 32, kernel, 2, 6, 2, 1, layout, training=training)
     row = layers.time_layer(case, seconds=0.001)
     algorithms = set(layers.algorithms(case))
     assert algorithms <= set(ALGORITHMS)
@@ -161,7 +162,7 @@ def test_reference_compares_peers_that_agree(
 def test_learned_rules_find_a_planted_threshold() -> None:
     rows = [
         layers.LayerRow(
-            layers.Case(8 * B, 8 * B, 3, 2, size, B),
+            layers.LayerCase(8 * B, 8 * B, 3, 2, size, B),
             {"dilated": time(1.0), "conv3d": time(0.5 if B > 2 and size > 14 else 2.0)},
         )
         for B in (2, 4, 8)
@@ -176,7 +177,7 @@ def test_learned_rules_find_a_planted_threshold() -> None:
 def test_learned_rules_would_rather_not_lose_to_the_fold() -> None:
     rows = [
         layers.LayerRow(
-            layers.Case(64, 64, 1, 1, size, 2, layout="contiguous"),
+            layers.LayerCase(64, 64, 1, 1, size, 2, layout="contiguous"),
             {"fold": time(1.0), "gemm": time(1.1 if size == 7 else 0.9)},
         )
         for size in (7, 8, 9)
@@ -189,7 +190,7 @@ def test_a_table_survives_writing_and_reading() -> None:
     kind = Kind("float32", "channels_last", "larger", True, False)
     conditions = (Condition("blocks", True, 2), Condition("batch", False, 8))
     table: Table = {kind: (Rule(conditions, "conv3d"), Rule((), "dilated"))}
-    assert read_table(tune.as_json(table, {"command": "tbc bench tune"}, {kind})) == table
+    assert read_table(as_json({"classes": tune.entries(table, {kind})})) == table
     assert len(tune.complete(table, "cuda")) == 32
     assert tune.complete(table, "cuda")[kind] == table[kind]
 
@@ -197,7 +198,7 @@ def test_a_table_survives_writing_and_reading() -> None:
 def test_tune_writes_a_table_that_can_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [layers.Case(16, 16, 3, 1, size, blocks=2, batch=1) for size in (5, 6, 7)]
+    sizes = [layers.LayerCase(16, 16, 3, 1, size, blocks=2, batch=1) for size in (5, 6, 7)]
     monkeypatch.setattr(tune, "cases", lambda *_: sizes)
     file = tmp_path / "table.json"
     before = table_file("cpu").read_bytes()
@@ -213,7 +214,7 @@ def test_tune_writes_a_table_that_can_be_used(
 
 @pytest.fixture
 def _one_quick_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = layers.Case(16, 16, 3, 1, 5, blocks=2, batch=1)
+    case = layers.LayerCase(16, 16, 3, 1, 5, blocks=2, batch=1)
     monkeypatch.setattr(tune, "cases", lambda *_: [case])
 
 
@@ -280,7 +281,7 @@ def _pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_results_of_cuda_say_where_float32_is_tf32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = [layers.Case(16, 16, 3, 1, 5, blocks=2)]
+    cases = [layers.LayerCase(16, 16, 3, 1, 5, blocks=2)]
     names = (*ALGORITHMS, layers.AUTHORS, layers.CHOSEN)
     row = layers.LayerRow(cases[0], {name: time(1.0) for name in names})
     monkeypatch.setattr(layers, "grid", lambda **_: cases)
@@ -304,8 +305,8 @@ def test_results_of_cuda_say_where_float32_is_tf32(
 def test_the_machine_says_what_float32_is(tf32: bool, precision: str, said: str) -> None:
     torch.set_float32_matmul_precision(precision)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
-        assert timing.machine("cuda")["float32"] == said
-    assert "float32" not in timing.machine("cpu")
+        assert timing.conditions("cuda")["float32"] == said
+    assert "float32" not in timing.conditions("cpu")
 
 
 def test_calls_compares_one_call_with_a_grouped_convolution(tmp_path: Path) -> None:
@@ -318,6 +319,16 @@ def test_calls_compares_one_call_with_a_grouped_convolution(tmp_path: Path) -> N
     for row in rows:
         tied, grouped = (row["microseconds"][name][0] for name in (calls.TIED, calls.GROUPED))
         assert row["ratio"] == pytest.approx(tied / grouped, abs=0.001)
+
+
+def test_the_projects_own_results_are_part_of_its_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "COMMITTED", tmp_path)
+    assert results.committed("layers-cpu") is None  # not measured yet
+    monkeypatch.setattr(results, "COMMITTED", tmp_path / "docs")  # as where a wheel is installed
+    with pytest.raises(FileNotFoundError, match="own results are part of its repository"):
+        results.committed("layers-cpu")
 
 
 def test_committed_tables_say_where_they_come_from() -> None:

@@ -34,7 +34,7 @@ AUTHORS, BACK, STANDARD, CHOSEN = "authors", "authors, copied back", "SC", "tied
 
 
 @dataclass(frozen=True)
-class Case:
+class LayerCase:
     """One tied convolution, padded to keep the size of the map, without bias.
 
     Attributes:
@@ -71,7 +71,7 @@ class LayerRow:
         times: time of each algorithm and baseline, by name.
     """
 
-    case: Case
+    case: LayerCase
     times: dict[str, Time]
 
     def ratio(self, name: str, baseline: str = AUTHORS) -> float:
@@ -93,7 +93,7 @@ def grid(
     blocks: tuple[int, ...] = (2, 4, 8),
     dtypes: tuple[str, ...] = ("float32",),
     layouts: tuple[str, ...] = tuple(LAYOUTS),
-) -> list[Case]:
+) -> list[LayerCase]:
     """List the cases of ResNet-50.
 
     Args:
@@ -110,14 +110,14 @@ def grid(
         44
     """
     return [
-        Case(*shape, B, N, layout, dtype, training)
+        LayerCase(*shape, B, N, layout, dtype, training)
         for shape, B, N, layout, dtype, training in product(
             RESNET50, blocks, batches, layouts, dtypes, (False, True)
         )
     ]
 
 
-def algorithms(case: Case) -> list[str]:
+def algorithms(case: LayerCase) -> list[str]:
     """List the algorithms worth timing for a case: all except those that copy twice as much.
 
     Args:
@@ -127,7 +127,7 @@ def algorithms(case: Case) -> list[str]:
         Names of `tbc_gpu.algorithms`.
 
     Example:
-        >>> algorithms(Case(64, 64, 3, 1, 56, blocks=2, layout="contiguous"))
+        >>> algorithms(LayerCase(64, 64, 3, 1, 56, blocks=2, layout="contiguous"))
         ['fold', 'grouped']
     """
     names = ["fold_channels_last", "dilated", "conv3d", "grouped"]
@@ -137,7 +137,7 @@ def algorithms(case: Case) -> list[str]:
 
 
 def time_layer(
-    case: Case, seconds: float = 0.15, *, baselines: bool = True, device: str = "cpu"
+    case: LayerCase, seconds: float = 0.15, *, baselines: bool = True, device: str = "cpu"
 ) -> LayerRow:
     """Time every algorithm of a case, and the baselines.
 
@@ -151,7 +151,7 @@ def time_layer(
         The times.
 
     Example:
-        >>> row = time_layer(Case(8, 8, 3, 1, 8, blocks=2, batch=1), seconds=0.001)
+        >>> row = time_layer(LayerCase(8, 8, 3, 1, 8, blocks=2, batch=1), seconds=0.001)
         >>> sorted(row.times)[:3]
         ['SC', 'authors', 'authors, copied back']
     """
@@ -224,7 +224,7 @@ def classes(rows: Sequence[LayerRow]) -> dict[Alike, list[LayerRow]]:
         Rows by what is the same in them.
 
     Example:
-        >>> list(classes([LayerRow(Case(8, 8, 3, 2, 8, 2), {})]))[0][:4]
+        >>> list(classes([LayerRow(LayerCase(8, 8, 3, 2, 8, 2), {})]))[0][:4]
         ('channels_last', 3, 2, False)
     """
     grouped: dict[Alike, list[LayerRow]] = {}
@@ -247,14 +247,14 @@ def mean_ratio(rows: Sequence[LayerRow], name: str, baseline: str = AUTHORS) -> 
 
     Example:
         >>> times = {"fold": Time(3.0, 3, 3), "authors": Time(2.0, 2, 2)}
-        >>> mean_ratio([LayerRow(Case(8, 8, 3, 1, 8, 2), times)], "fold")
+        >>> mean_ratio([LayerRow(LayerCase(8, 8, 3, 1, 8, 2), times)], "fold")
         1.5
     """
     ratios = [r.ratio(name, baseline) for r in rows if {name, baseline} <= r.times.keys()]
     return geometric_mean(ratios) if ratios else None
 
 
-def verdicts(rows: Sequence[LayerRow]) -> list[str]:
+def summaries(rows: Sequence[LayerRow]) -> list[str]:
     """Summarise the speed of `tied_block_conv2d` over all cases in words.
 
     Args:
@@ -265,7 +265,7 @@ def verdicts(rows: Sequence[LayerRow]) -> list[str]:
 
     Example:
         >>> times = {n: Time(3.0, 3, 3) for n in ("dilated", CHOSEN, AUTHORS, BACK)}
-        >>> print(verdicts([LayerRow(Case(8, 8, 3, 1, 8, 2), times)])[0])
+        >>> print(summaries([LayerRow(LayerCase(8, 8, 3, 1, 8, 2), times)])[0])
         float32, N = 8, channels_last, forward, 1 cases: 1.00 of ...
     """
     by_kind: dict[Alike, list[LayerRow]] = {}

@@ -12,7 +12,7 @@ from tbc_models.bench.layers import (
     CHOSEN,
     STANDARD,
     Alike,
-    Case,
+    LayerCase,
     LayerRow,
     classes,
     mean_ratio,
@@ -35,12 +35,12 @@ def layer_rows(report: dict[str, Any]) -> list[LayerRow]:
         The times of each case.
 
     Example:
-        >>> row = LayerRow(Case(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
+        >>> row = LayerRow(LayerCase(8, 8, 3, 1, 8, blocks=2), {"fold": Time(1, 1, 1)})
         >>> layer_rows({"rows": [row.record()]}) == [row]
         True
     """
     return [
-        LayerRow(Case(**row["case"]), {name: Time(*time) for name, time in row["ms"].items()})
+        LayerRow(LayerCase(**row["case"]), {name: Time(*time) for name, time in row["ms"].items()})
         for row in report["rows"]
     ]
 
@@ -57,7 +57,7 @@ def layers(report: dict[str, Any], *, training: bool = False) -> list[Axes]:
 
     Example:
         >>> times = {name: Time(1, 1, 1) for name in (CHOSEN, "authors")}
-        >>> row = LayerRow(Case(8, 8, 3, 1, 8, blocks=2), times)
+        >>> row = LayerRow(LayerCase(8, 8, 3, 1, 8, blocks=2), times)
         >>> [axes.get_title() for axes in layers({"rows": [row.record()]})]
         ['channels-last (NHWC)', 'contiguous (NCHW)']
     """

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tbc_models import results
-
 ROUNDS, MOST_CALLS = 7, 15
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
@@ -100,21 +98,20 @@ def _summary(taken: list[float]) -> Time:
     return Time(round(median, 4), round(low, 4), round(high, 4))
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
-    """Describe the machine and the settings that times depend on.
+def conditions(device: str = "cpu") -> dict[str, Any]:
+    """Describe the settings that times depend on, in addition to `results.machine`.
 
     Args:
         device: "cpu" or "cuda".
 
     Returns:
-        Processor, threads, allocator and versions, for a file of results.
+        The number of threads and the allocator; on CUDA also the GPU, cuDNN and the precision.
 
     Example:
-        >>> machine()["torch"] == torch.__version__
-        True
+        >>> list(conditions())
+        ['threads', 'allocator']
     """
-    described = results.machine()
-    described["threads"] = torch.get_num_threads()
+    described: dict[str, Any] = {"threads": torch.get_num_threads()}
     described["allocator"] = " ".join(f"{name}={os.environ.get(name)}" for name in ALLOCATOR)
     if device == "cuda":
         described["gpu"] = torch.cuda.get_device_name()

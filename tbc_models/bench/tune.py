@@ -7,7 +7,6 @@ is the regret of a choice, the logarithm of its time divided by the best algorit
 15 % counts more, and being slower than the authors' fold of a contiguous input counts most.
 """
 
-import json
 import math
 from collections.abc import Collection, Iterable
 from itertools import combinations, product
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tbc_gpu.dispatch import Condition, Kind, Rule, Table, first, read_table, table_file
-from tbc_models.bench.layers import Case, LayerRow, algorithms, grid
+from tbc_models.bench.layers import LayerCase, LayerRow, algorithms, grid
 
 # When a rule is added: the least regret that it saves per case of the class, and per case that it
 # covers; the fewest cases that it covers; and the most rules of a class, besides the default.
@@ -47,7 +46,7 @@ class Timed(NamedTuple):
         return weighed
 
 
-def cases(dtype: str, batch: int) -> list[Case]:
+def cases(dtype: str, batch: int) -> list[LayerCase]:
     """List the cases to time for a table: ResNet-50's layers, and the splits of tied networks.
 
     Args:
@@ -62,7 +61,7 @@ def cases(dtype: str, batch: int) -> list[Case]:
         448
     """
     splits = [
-        Case(width, width, 3, stride, size * stride, B, batch, layout, dtype, training)
+        LayerCase(width, width, 3, stride, size * stride, B, batch, layout, dtype, training)
         for (width, size), stride, B, layout, training in product(
             SPLITS, (1, 2), (2, 3, 4, 6, 8), ("channels_last", "contiguous"), (False, True)
         )
@@ -84,7 +83,7 @@ def learn(rows: Iterable[LayerRow]) -> Table:
         >>> from tbc_models.bench.timing import Time
         >>> def row(size, dilated, grouped):
         ...     times = {"dilated": Time(dilated, 0, 0), "grouped": Time(grouped, 0, 0)}
-        ...     return LayerRow(Case(64, 64, 1, 1, size, blocks=2), times)
+        ...     return LayerRow(LayerCase(64, 64, 1, 1, size, blocks=2), times)
         >>> rows = [row(size, 1, 9) for size in (7, 8, 9)]
         >>> rows += [row(size, 9, 1) for size in (50, 51, 52)]
         >>> [(rule.conditions, rule.algorithm) for rules in learn(rows).values() for rule in rules]
@@ -132,7 +131,7 @@ def regrets(rows: Iterable[LayerRow], table: Table) -> list[float]:
     Example:
         >>> from tbc_models.bench.timing import Time
         >>> times = {"fold": Time(3, 3, 3), "dilated": Time(2, 2, 2)}
-        >>> row = LayerRow(Case(8, 8, 1, 1, 8, 2), times)
+        >>> row = LayerRow(LayerCase(8, 8, 1, 1, 8, 2), times)
         >>> regrets([row], {kind_of(row.case): (Rule((), "fold"),)})
         [1.5]
     """
@@ -140,40 +139,37 @@ def regrets(rows: Iterable[LayerRow], table: Table) -> list[float]:
     return [row.times[algorithm].median / row.best() for row, algorithm in chosen]
 
 
-def as_json(table: Table, about: dict[str, Any], measured: Collection[Kind]) -> str:
-    """Format a table as `tbc_gpu.dispatch` reads it, one rule per line.
+def entries(table: Table, measured: Collection[Kind]) -> list[dict[str, Any]]:
+    """Convert a table to the list of classes that `tbc_gpu.dispatch` reads from a file.
 
     Args:
         table: the rules of every class.
-        about: the command and the machine that measured them.
         measured: classes that were measured; the rules of the others are the old ones.
 
     Returns:
-        JSON.
+        Each class with its rules.
 
     Example:
         >>> kind = Kind("float32", "contiguous", "1x1", False, True)
-        >>> print(as_json({kind: (Rule((), "fold"),)}, {"command": "tbc bench tune"}, {kind}))
-        {"command": "tbc bench tune",
-         "classes": [
-          {"kind": {"dtype": "float32", "layout": "contiguous", ...}, "measured": true,
-           "rules": [
-            {"use": "fold"}]}]}
-        <BLANKLINE>
+        >>> rules = (Rule((Condition("batch", True, 8),), "gemm"), Rule((), "fold"))
+        >>> entries({kind: rules}, {kind})[0]["rules"]
+        [{'if': ['batch > 8'], 'use': 'gemm'}, {'use': 'fold'}]
     """
-    classes = []
-    for kind, rules in table.items():
-        lines = []
-        for rule in rules:
-            bounds = [str(condition) for condition in rule.conditions]
-            lines.append(json.dumps(({"if": bounds} if bounds else {}) | {"use": rule.algorithm}))
-        listed = ",\n    ".join(lines)
-        head = f'"kind": {json.dumps(kind._asdict())}, "measured": {json.dumps(kind in measured)}'
-        classes.append(f'  {{{head},\n   "rules": [\n    {listed}]}}')
-    return json.dumps(about)[:-1] + ',\n "classes": [\n' + ",\n".join(classes) + "]}\n"
+    return [
+        {
+            "kind": kind._asdict(),
+            "measured": kind in measured,
+            "rules": [
+                ({"if": [*map(str, rule.conditions)]} if rule.conditions else {})
+                | {"use": rule.algorithm}
+                for rule in rules
+            ],
+        }
+        for kind, rules in table.items()
+    ]
 
 
-def kind_of(case: Case) -> Kind:
+def kind_of(case: LayerCase) -> Kind:
     """Return the class of a case.
 
     Args:
@@ -183,14 +179,14 @@ def kind_of(case: Case) -> Kind:
         Its class.
 
     Example:
-        >>> kind_of(Case(8, 8, 3, 2, 8, blocks=2)).strided
+        >>> kind_of(LayerCase(8, 8, 3, 2, 8, blocks=2)).strided
         True
     """
     kernel = "1x1" if case.kernel_size == 1 else "larger"
     return Kind(case.dtype, case.layout, kernel, case.stride > 1, case.training)
 
 
-def _sizes(case: Case) -> dict[str, int]:
+def _sizes(case: LayerCase) -> dict[str, int]:
     return {
         "blocks": case.blocks,
         "thin": case.in_channels // case.blocks,

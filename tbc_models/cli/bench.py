@@ -14,10 +14,8 @@ from rich.console import Console
 
 from tbc_models.cli import bench_tables
 from tbc_models.cli.terminal import (
-    command,
     progress_bar,
     require_writable,
-    write_named,
     write_report,
 )
 
@@ -26,7 +24,7 @@ console = Console()
 T = TypeVar("T")
 
 
-class DType(StrEnum):
+class TimedDType(StrEnum):  # typer has no lists of Literal
     """Data types that can be timed."""
 
     float32 = "float32"
@@ -46,7 +44,7 @@ Batch = Annotated[
     typer.Option("--batch-size", min=1, help="Images per batch. Repeat for several."),
 ]
 DTypes = Annotated[
-    list[DType] | None,
+    list[TimedDType] | None,
     typer.Option("--dtype", help="Data type. Repeat for several.  [default: float32; tune: both]"),
 ]
 Layouts = Annotated[
@@ -108,7 +106,7 @@ def layers(
     cases = by_layer.grid(
         batches=tuple(batch_sizes or [8]),
         blocks=tuple(block_counts or [2, 4, 8]),
-        dtypes=_words(dtypes, [DType.float32]),
+        dtypes=_words(dtypes, [TimedDType.float32]),
         layouts=_words(layouts, list(Layout)),
     )
     rows = (by_layer.time_layer(case, seconds, device=device) for case in cases)
@@ -116,7 +114,7 @@ def layers(
     if every:
         console.print(bench_tables.every_layer(measured))
     console.print(bench_tables.layers(measured))
-    for line in by_layer.verdicts(measured):
+    for line in by_layer.summaries(measured):
         console.print(line, highlight=False, soft_wrap=True)
     _finish(json_file, device, [row.record() for row in measured])
 
@@ -150,7 +148,7 @@ def blocks(
     settings: list[dict[str, Any]] = [
         {"layout": layout, "dtype": dtype, "batch": batch}
         for layout in _words(layouts, list(Layout))
-        for dtype in _words(dtypes, [DType.float32])
+        for dtype in _words(dtypes, [TimedDType.float32])
         for batch in batch_sizes or [1]
     ]
     measured = _tracked(
@@ -212,7 +210,7 @@ def networks(
     modes = [m == "training" for m in ("inference", "training") if mode in (m, "both")]
     settings: list[dict[str, Any]] = [
         {"training": training, "compiled": graph, "dtype": dtype}
-        for dtype in _words(dtypes, [DType.float32])
+        for dtype in _words(dtypes, [TimedDType.float32])
         for training in modes
         for graph in ((False, True) if compiled else (False,))
     ]
@@ -293,7 +291,6 @@ def tune(
     from tbc_gpu.dispatch import table_file
     from tbc_models.bench import layers as by_layer
     from tbc_models.bench import tune as tuning
-    from tbc_models.bench.timing import machine
 
     targets = {"--out": out, "--install": table_file(device) if install else None}
     require_writable(targets["--install"], "--install")
@@ -301,15 +298,14 @@ def tune(
     usual = [1, 8] if device == "cpu" else [32, 256]
     cases = [
         case
-        for dtype in _words(dtypes, list(DType))
+        for dtype in _words(dtypes, list(TimedDType))
         for batch in batch_sizes or usual
         for case in tuning.cases(dtype, batch)
     ]
     rows = (by_layer.time_layer(case, seconds, baselines=False, device=device) for case in cases)
     measured = _tracked(rows, len(cases))
     rules = tuning.learn(measured)
-    described = {"command": command(), "machine": machine(device)}
-    text = tuning.as_json(tuning.complete(rules, device), described, set(rules))
+    classes = tuning.entries(tuning.complete(rules, device), set(rules))
     found = tuning.regrets(measured, rules)
     near = sum(regret <= 1.15 for regret in found) / len(found)
     console.print(bench_tables.rules(rules))
@@ -322,7 +318,7 @@ def tune(
     )
     for option, file in targets.items():
         if file is not None:
-            write_named(file, text, option)
+            write_report(file, option, {"classes": classes}, _machine(device))
             console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
     if not any(targets.values()):
         console.print(
@@ -335,8 +331,6 @@ def _start(device: str, threads: int | None) -> None:
     """Refuse what cannot be measured, prepare the process, and print the machine."""
     import torch
 
-    from tbc_models.bench.timing import machine
-
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
     if device == "cpu":
@@ -346,7 +340,7 @@ def _start(device: str, threads: int | None) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     if threads:
         torch.set_num_threads(threads)
-    about = machine(device)
+    about = _machine(device)
     about["threads"] = f"{about['threads']} thread{'' if about['threads'] == 1 else 's'}"
     if "float32" in about:
         about["float32"] = f"float32 as {about['float32']}"
@@ -372,8 +366,12 @@ def _words(given: Sequence[StrEnum] | None, usual: Sequence[StrEnum]) -> tuple[s
 
 
 def _finish(file: Path | None, device: str, rows: list[dict[str, Any]], **about: Any) -> None:
-    """Write what was measured, one row a line."""
-    from tbc_models.bench.timing import machine
-
     if file is not None:
-        write_report(file, "--json", {"rows": rows}, machine(device) | about)
+        write_report(file, "--json", {"rows": rows}, _machine(device) | about)
+
+
+def _machine(device: str) -> dict[str, Any]:
+    from tbc_models.bench.timing import conditions
+    from tbc_models.results import machine
+
+    return machine() | conditions(device)

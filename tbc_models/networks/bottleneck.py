@@ -36,7 +36,7 @@ from tbc_gpu.checks import as_int
 
 Design = Literal["literal", "fitted", "fitted-tbc"]
 Mixer = Literal["sum", "concatenate", "none"]
-Layer = Callable[..., nn.Module]
+LayerFactory = Callable[..., nn.Module]
 
 TIED = 2  # B of the entry, and in the fitted designs of the shortcut
 # The paper gives the blocks for four splits. Those for two, six and eight are our choice.
@@ -110,11 +110,11 @@ class TiedBottleneck(nn.Module):
         reduce_first: int = 1,
         dilation: int = 1,
         first_dilation: int | None = None,
-        act_layer: Layer = nn.ReLU,
-        norm_layer: Layer = nn.BatchNorm2d,
-        attn_layer: Layer | None = None,
-        aa_layer: Layer | None = None,
-        drop_block: Layer | None = None,
+        act_layer: LayerFactory = nn.ReLU,
+        norm_layer: LayerFactory = nn.BatchNorm2d,
+        attn_layer: LayerFactory | None = None,
+        aa_layer: LayerFactory | None = None,
+        drop_block: LayerFactory | None = None,
         drop_path: nn.Module | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
