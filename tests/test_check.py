@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import tbc_ref
 from tbc_gpu import tied_block_conv2d
 from tbc_models.checking import cases as drawing
-from tbc_models.checking import names
+from tbc_models.checking import modules, names
 from tbc_models.checking import operators as checking
 from tbc_models.cli import app
 
@@ -148,6 +148,24 @@ def test_a_failing_case_is_printed_so_that_it_can_be_run_alone(
     assert "0 of 1 cases agree (seed 5)." in alone.output
     monkeypatch.undo()
     assert runner.invoke(app, command.split()).exit_code == 0
+
+
+def test_a_failing_module_is_printed_so_that_it_can_be_run_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(modules, "MODULES", ("TiedSE",))
+    monkeypatch.setattr(modules, "compare", lambda *_: {"y": 0.5, "dx": 0.0, "dparameters": 0.0})
+    file = tmp_path / "result.json"
+    options = ["--modules", "--operator", "FC", "--dtype", "float64", "--cases", "2", "--seed", "5"]
+    result = runner.invoke(app, ["check", *options, "--json", str(file)])
+    assert result.exit_code == 1
+    assert "2 of 2 cases of TiedSE failed. The first: TiedSE x(" in result.output
+    command = "tbc check --modules --case 0 --seed 5 --device cpu"
+    assert f"errors: y 5.0e-01, dx 0.0e+00, dparameters 0.0e+00\n  run it alone: {command}\n" in (
+        result.output
+    )
+    assert json.loads(file.read_text())["modules"][0]["failures"][0]["command"] == command
+    assert "1 of 1 cases of TiedSE failed" in runner.invoke(app, command.split()[1:]).output
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ channels, images up to 40 pixels high and wide, kernels of up to 11 taps and str
 """
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -79,12 +78,6 @@ class Case:
         stored = [f"{k} {v}" for k, v in self.layouts.items() if v != "contiguous"]
         layouts = "; " + ", ".join(stored) if stored else ""
         return f"{self.operator} x{self.x.shape} w{self.w.shape} {bias}{options}{layouts}"
-
-    def command(self, device: str) -> str:
-        """Return the command line that runs this case alone."""
-        words = ["tbc", "check", "--operator", self.operator, "--case", str(self.index)]
-        words += ["--seed", str(self.seed), "--dtype", self.dtype, "--device", device]
-        return shlex.join(words)
 
 
 class Shapes(NamedTuple):

@@ -57,7 +57,12 @@ class ModuleRow:
     errors: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("y", "dx", "dparameters"), 0.0)
     )
-    failures: list[str] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What was checked: the module."""
+        return self.module
 
     @property
     def passed(self) -> bool:
@@ -189,9 +194,7 @@ def check_modules(
             row.errors[quantity] = float(np.maximum(row.errors[quantity], error))  # keeps a NaN
         if not all(error <= MODULE_TOLERANCE for error in errors.values()):
             listed = ", ".join(f"{quantity} {error:.1e}" for quantity, error in errors.items())
-            row.failures.append(
-                f"{case}: {listed}; tbc check --modules --case {index} --seed {seed}"
-            )
+            row.failures.append({"case": str(case), "index": str(index), "errors": listed})
         row.cases += 1
         yield row
 

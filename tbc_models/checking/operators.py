@@ -59,7 +59,7 @@ def tolerances(dtype: str) -> dict[Quantity, float]:
 
 @dataclass
 class OperatorRow:
-    """The results of all cases of one operator in one dtype."""
+    """The results of all cases of one operator in one dtype: largest errors, and failures."""
 
     operator: str
     dtype: str
@@ -67,6 +67,11 @@ class OperatorRow:
     cases: int = 0
     errors: dict[Quantity, float] = field(default_factory=lambda: dict.fromkeys(QUANTITIES, 0.0))
     failures: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What was checked: the operator and the dtype."""
+        return f"{self.operator} {self.dtype}"
 
     @property
     def passed(self) -> bool:
@@ -94,10 +99,8 @@ class OperatorRow:
             if all(error <= allowed[quantity] for quantity, error in apart.items()):
                 return
             described = ", ".join(f"{quantity} {error:.3g}" for quantity, error in apart.items())
-        command = case.command("cpu" if backend == "torch CPU" else "cuda")
         failure = {"backend": backend, "case": str(case), "index": str(case.index)}
-        failure |= {"errors": described, "command": command}
-        self.failures.append(failure)
+        self.failures.append(failure | {"errors": described})
 
 
 def run_reference(case: Case, array: Callable[[Any], Any] = np.asarray) -> Results:

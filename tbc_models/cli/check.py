@@ -3,15 +3,17 @@
 import itertools
 import math
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tbc_models.checking.names import DType, Operator
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 console = Console()
-_STORE_SECONDS = 60  # between two writings of what was found so far
+_STORE_SECONDS = 60  # how often the results so far are written to the file
 
 
 @app.command(
@@ -123,6 +125,7 @@ def check(
         return range(cases or 200) if case is None else [case]
 
     where = "cuda" if device == "cuda" else "cpu"
+    alone = partial(_command, seed=seed, device=where)
     running: dict[str, Iterator[OperatorRow | ModuleRow]] = {
         f"{name} {kind}": check_operator(name, kind, indices=indices(), seed=seed, device=device)
         for name in operators
@@ -132,7 +135,8 @@ def check(
         running[module] = check_modules(module, indices=indices(), seed=seed, device=where)
     per_row = 1 if case is not None else cases or 200
     total = None if minutes is not None else len(running) * per_row
-    # Said and stored as the cases go: should one crash the process, it can be found again.
+    # The seed is printed first, and results are written while the checks run, so that a case that
+    # crashes the process can be found again.
     console.print(f"Seed {seed}.", highlight=False)
 
     def store(every: "list[OperatorRow | ModuleRow]") -> None:
@@ -146,8 +150,8 @@ def check(
             "passed": all(row.passed for row in every),
             "unit": "epsilon times terms summed; in 16 bits epsilon times the size of the output",
             "tolerances": allowed,
-            "modules": [_record(row) for row in every if isinstance(row, ModuleRow)],
-            "rows": [_record(row) for row in every if isinstance(row, OperatorRow)],
+            "modules": [_record(row, alone) for row in every if isinstance(row, ModuleRow)],
+            "rows": [_record(row, alone) for row in every if isinstance(row, OperatorRow)],
         }
         write_report(json_file, "--json", found, machine("numpy"))
 
@@ -160,22 +164,15 @@ def check(
             drawn = draw_case(name, seed, case, dtypes[0])
             console.print(str(drawn), highlight=False, soft_wrap=True)
     console.print(_table(rows))
-    for row in rows:
-        for failure in row.failures[:1]:
-            console.print(
-                f"[red]{row.failed} of {row.cases} cases of {row.operator} {row.dtype} "
-                f"failed.[/red] The first, on {failure['backend']}: {failure['case']}\n"
-                f"  errors: {failure['errors']}\n  run it alone: {failure['command']}",
-                highlight=False,
-                soft_wrap=True,
-            )
     if modules:
         console.print(_module_table(module_rows))
-    for module_row in module_rows:
-        for failed in module_row.failures[:1]:
+    for row in every:
+        for failure in row.failures[:1]:
+            backend = f", on {failure['backend']}" if "backend" in failure else ""
             console.print(
-                f"[red]{module_row.failed} of {module_row.cases} cases of "
-                f"{module_row.module} failed.[/red] The first: {failed}",
+                f"[red]{row.failed} of {row.cases} cases of {row.name} failed.[/red] The first"
+                f"{backend}: {escape(failure['case'])}\n  errors: {escape(failure['errors'])}\n"
+                f"  run it alone: {alone(row, failure)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -183,8 +180,7 @@ def check(
     console.print(
         f"{checked - failures:,} of {checked:,} cases agree (seed {seed}).", highlight=False
     )
-    passed = not failures
-    if not passed:
+    if failures:
         raise typer.Exit(1)
 
 
@@ -195,7 +191,7 @@ def _rows(
     seconds: float | None,
     store: "Callable[[list[OperatorRow | ModuleRow]], None]",
 ) -> "list[OperatorRow | ModuleRow]":
-    """Run the checks in turn, some cases of each, to their end or for so many seconds."""
+    """Run the checks in turn, some cases of each at a time, until they end or the time is up."""
     rows: dict[str, OperatorRow | ModuleRow] = {}
     begun = stored = time.monotonic()
     with progress_bar(percentage=seconds is not None) as progress:
@@ -221,7 +217,7 @@ def _rows(
                 if now - stored > _STORE_SECONDS:
                     stored = now
                     store(list(rows.values()))
-                    if not console.is_terminal:  # a log has no progress bar
+                    if not console.is_terminal:  # the progress bar does not appear in a log
                         console.print(f"{(now - begun) / 60:.0f} min: {so_far}", highlight=False)
     store(list(rows.values()))
     return list(rows.values())
@@ -231,22 +227,11 @@ def _table(rows: "list[OperatorRow]") -> Table:
     from tbc_models.checking.operators import HALF_TOLERANCES, QUANTITIES, TOLERANCE
 
     half = ", ".join(f"{quantity} {most:g}" for quantity, most in HALF_TOLERANCES.items())
-    table = Table(
-        title="Largest differences, in units of ε · terms summed, in 16 bits ε · size",
-        caption=f"{_compared(rows)} A row passes if none exceeds {TOLERANCE:g} units; "
-        f"in 16 bits {half}.",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
+    table = plain_table("operator", "dtype", "cases", *QUANTITIES, "result", left=2)
+    table.title = "Largest differences, in units of ε · terms summed, in 16 bits ε · size"
+    table.caption = (
+        f"{_compared(rows)} A row passes if none exceeds {TOLERANCE:g} units; in 16 bits {half}."
     )
-    table.add_column("operator", no_wrap=True)
-    table.add_column("dtype", no_wrap=True)
-    table.add_column("cases", justify="right", no_wrap=True)
-    for quantity in QUANTITIES:
-        table.add_column(quantity, justify="right", no_wrap=True)
-    table.add_column("result", no_wrap=True)
     for row in rows:
         table.add_row(
             row.operator,
@@ -279,7 +264,25 @@ def _units(error: float) -> str:
     return f"{error:.3f}" if error < 1000 else f"{error:.0e}"
 
 
-def _record(row: "OperatorRow | ModuleRow") -> dict[str, Any]:
+def _command(
+    row: "OperatorRow | ModuleRow", failure: dict[str, str], *, seed: int, device: str
+) -> str:
+    """Return the command line that runs one failing case alone."""
+    from tbc_models.checking.operators import OperatorRow
+
+    what = ["--modules"]
+    if isinstance(row, OperatorRow):
+        what = ["--operator", row.operator, "--dtype", row.dtype]
+        device = "cpu" if failure["backend"] == "torch CPU" else "cuda"
+    numbers = ["--case", failure["index"], "--seed", str(seed)]
+    return shlex.join(["tbc", "check", *what, *numbers, "--device", device])
+
+
+def _record(
+    row: "OperatorRow | ModuleRow",
+    alone: "Callable[[OperatorRow | ModuleRow, dict[str, str]], str]",
+) -> dict[str, Any]:
     # JSON has no infinity and no NaN.
     errors = {str(q): e if math.isfinite(e) else str(e) for q, e in row.errors.items()}
-    return asdict(row) | {"passed": row.passed, "errors": errors}
+    failures = [failure | {"command": alone(row, failure)} for failure in row.failures]
+    return asdict(row) | {"passed": row.passed, "errors": errors, "failures": failures}
