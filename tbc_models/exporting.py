@@ -2,7 +2,6 @@
 
 import json
 import warnings
-import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,34 +13,16 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from tbc_gpu import tie, untie
-from tbc_models.files import replacing
+from tbc_models.files import replacing, require_safetensors
 from tbc_models.networks.registry import check_name, create
 
 TOLERANCE = 1e-4
 """Largest difference between onnxruntime and PyTorch that is accepted, relative to the largest
 output. Both compute in float32 but sum in different orders, through up to a hundred layers."""
 
-WEIGHTS = "weights.safetensors"
-"""The file into which a finished training run saves the weights, beside its checkpoints."""
-
 
 class MismatchError(ArithmeticError):
-    """The outputs of an exported network differ from those of the original.
-
-    Args:
-        difference: largest difference, relative to the largest output.
-
-    Example:
-        >>> print(MismatchError(0.02))
-        onnxruntime differs from PyTorch by 2.0e-02 of the largest output, more than 0.0001
-    """
-
-    def __init__(self, difference: float) -> None:
-        super().__init__(
-            f"onnxruntime differs from PyTorch by {difference:.1e} of the largest output, "
-            f"more than {TOLERANCE}"
-        )
-        self.difference = difference
+    """The outputs of an exported network differ from those of the original."""
 
 
 def save(
@@ -110,11 +91,7 @@ def load(name: str, file: Path) -> nn.Module:
         FileNotFoundError: ...
     """
     check_name(name)
-    if zipfile.is_zipfile(file):  # as torch.save and Lightning write
-        advice = f"{WEIGHTS} is written beside it when its run has finished"
-        if file.with_name(WEIGHTS).exists():
-            advice = f"use {WEIGHTS} beside it"
-        raise ValueError(f"{file} is a PyTorch checkpoint, not a safetensors file: {advice}")
+    require_safetensors(file)
     try:
         with safe_open(file, framework="pt") as opened:
             how = opened.metadata() or {}
@@ -191,6 +168,9 @@ def to_onnx(network: nn.Module, file: Path, size: int) -> float:
             float((torch.from_numpy(y) - y_right).abs().max()) / (float(y_right.abs().max()) or 1)
             for y, y_right in zip(outputs, expected, strict=True)
         )
-        if not difference <= TOLERANCE:  # nor NaN
-            raise MismatchError(difference)
+        if not difference <= TOLERANCE:  # true for NaN as well
+            raise MismatchError(
+                f"onnxruntime differs from PyTorch by {difference:.1e} of the largest output, "
+                f"more than {TOLERANCE}"
+            )
     return difference

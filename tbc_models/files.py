@@ -1,17 +1,25 @@
-"""Write files so that a crash leaves either the old file or the new one, both complete."""
+"""Write files so that a crash leaves either the old file or the new one, each complete.
+
+Nothing here imports PyTorch, so that the command line refuses a wrong file at once.
+"""
 
 import secrets
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WEIGHTS = "weights.safetensors"
+"""The file into which a finished training run saves the weights, beside its checkpoints."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to, then rename that file: it replaces the old one at once.
+    """Write a file under a temporary name, and rename it when it is complete.
 
-    A file that exists keeps its permissions; a new one gets those that the umask allows.
+    At every moment the path names the old file or the new one. A file that exists keeps its
+    permissions; a new one gets those that the umask allows.
 
     Args:
         path: the file to write; one that exists is replaced.
@@ -31,14 +39,14 @@ def replacing(path: Path) -> Iterator[Path]:
         [('result.bin', b'42')]
     """
     path = path.resolve()  # a link stays, and the file that it names is replaced
-    if path.exists() and not path.is_file():  # a device such as /dev/null has nothing to lose
+    if path.exists() and not path.is_file():  # a device such as /dev/null holds no old content
         yield path
         return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    temporary.touch(mode=0o666, exist_ok=False)  # less what the umask takes away
+    temporary.touch(mode=0o666, exist_ok=False)  # minus the bits that the umask removes
     try:
         mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
-        temporary.chmod(0o600)  # nobody else reads half a file, nor a private one
+        temporary.chmod(0o600)  # nobody else can read a file that is incomplete or private
         yield temporary
         temporary.chmod(mode)
         temporary.replace(path)
@@ -66,3 +74,30 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def require_safetensors(file: Path) -> None:
+    """Check that a file is a safetensors file, from its first bytes.
+
+    Args:
+        file: the file.
+
+    Raises:
+        ValueError: if it is not. For a checkpoint, the message names the weights beside it.
+        OSError: if it cannot be read.
+
+    Example:
+        >>> require_safetensors(Path(__file__))
+        Traceback (most recent call last):
+        ...
+        ValueError: ...files.py is not a safetensors file
+    """
+    if zipfile.is_zipfile(file):  # as torch.save and Lightning write
+        advice = f"{WEIGHTS} is written beside it when its run has finished"
+        if file.with_name(WEIGHTS).exists():
+            advice = f"use {WEIGHTS} beside it"
+        raise ValueError(f"{file} is a PyTorch checkpoint, not a safetensors file: {advice}")
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    if start[8:] != b"{":  # eight bytes are the length of the header, which is JSON
+        raise ValueError(f"{file} is not a safetensors file")

@@ -94,11 +94,7 @@ def settings(*, recipe: str = "small", epochs: int = 3, **numbers: float) -> Set
 def go(
     chosen: Settings, out: Path, *, resume: bool = False, save_every: int = 2, steps: Any = None
 ) -> None:
-    """Train on one thread: two processes with two threads each slow each other down.
-
-    `steps` is shared memory that counts the steps that have started.
-    """
-    torch.set_num_threads(1)
+    """Train quietly; `steps` is shared memory that counts the steps that have started."""
     if steps is not None:
         start = Classifier.on_train_batch_start
 

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 HEAVY = ("torch", "timm", "torchvision", "numpy", "scipy", "matplotlib", "lightning")
 
@@ -18,13 +20,18 @@ def fresh(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_help_and_wrong_arguments_import_nothing_large() -> None:
+def test_help_and_wrong_arguments_import_nothing_large(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({}, checkpoint)
+    (tmp_path / "weights.safetensors").touch()
+    train = ["train", "--model", "tied_resnet14_s", "--data"]
     lines = [
         (["--help"], "Commands", 0),
         (["--version"], "0.1", 0),
         (["bench", "--help"], "layers", 0),
         *(([name, "--help"], "Examples", 0) for name in ("check", "table", "summary", "tie")),
-        *(([name, "--help"], "Examples", 0) for name in ("export", "train", "evaluate", "compare")),
+        *(([name, "--help"], "Examples", 0) for name in ("export", "train", "evaluate", "predict")),
+        (["compare", "--help"], "Examples", 0),
         (["chek"], "No such command", 2),
         (["check", "--cases", "0"], "--cases", 2),
         (["check", "--operator", "CONV"], "--operator", 2),
@@ -34,8 +41,21 @@ def test_help_and_wrong_arguments_import_nothing_large() -> None:
         (["tie", "resnet18", "--blocks", "1"], "--blocks", 2),
         (["summary", "resnet18", "--set", "depth"], "OPTION=VALUE", 2),
         (["train", "--model", "tied_resnet14_s"], "--data", 2),
-        (["train", "--model", "tied_resnet14_s", "--data", "mnits"], "did you mean mnist", 1),
+        ([*train, "mnits"], "did you mean mnist", 1),
+        ([*train, "imagefolder:/no/such/folder"], "/no/such/folder does not exist", 1),
+        ([*train, "mnist", "--set", "splits"], "OPTION=VALUE", 2),
+        ([*train, "mnist", "--batch-size", "127", "--devices", "2"], "multiple of the 2 proc", 2),
+        ([*train, "mnist", "--nodes", "3"], "3 machines need SLURM or torchrun", 2),
+        ([*train, "mnist", "--lr", "inf"], "inf is not a positive number", 2),
+        (["evaluate", "gone.ckpt"], "gone.ckpt does not exist", 1),
+        (["evaluate", __file__], "is not a checkpoint of `tbc train`", 1),
+        (["evaluate", __file__, "--plot", "x.xyz"], "x.xyz must end in .png, .svg or .pdf", 2),
+        (["predict", "gone.ckpt", "gone.jpg"], "gone.ckpt does not exist", 1),
+        (["predict", str(checkpoint), "gone.jpg"], "gone.jpg does not exist", 1),
+        (["export", "resnet18", "x.onnx", "--weights", str(checkpoint)], "use weights.safe", 2),
+        (["export", "resnet18", "x.onnx", "--weights", __file__], "not a safetensors file", 2),
         (["compare", "--seeds", "1"], "at least 2", 2),
+        (["compare", "--plot", "x.xyz"], "x.xyz must end in .png, .svg or .pdf", 2),
         (["compare", "--data", "mnits"], "did you mean mnist", 1),
         (["bench", "blocks", "--kernel-size", "2"], "2 is not odd", 2),
         (["bench", "layers", "--device", "tpu"], "--device", 2),

@@ -12,13 +12,14 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import typer
+from PIL import Image
 from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models import count
-from tbc_models.cli.compare import compare as command
+from tbc_models.cli.compare import compare_networks as command
 from tbc_models.comparing import networks as compare
 from tbc_models.comparing import runs as compare_runs
 from tbc_models.comparing.networks import (
@@ -29,11 +30,11 @@ from tbc_models.comparing.networks import (
     families,
     trunk_cost,
 )
-from tbc_models.comparing.plots import compared, verdicts
-from tbc_models.comparing.runs import Plan, Run
+from tbc_models.comparing.plots import compared, conclusions
+from tbc_models.comparing.runs import CompareError, Plan, Run
 from tbc_models.comparing.statistics import compare_paired, holm, interval
 from tbc_models.data import open_data
-from tbc_models.results import committed
+from tbc_models.results import COMMITTED, committed, write
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.recipes import RECIPES
 from tbc_models.training.run import Score
@@ -85,7 +86,7 @@ def test_budgets_are_equal_and_counted_right(budget: Any, images: ImageShape) ->
     for network in networks:
         of_sc = getattr(network, budget) / getattr(networks[0], budget)
         assert 1 / MOST <= of_sc <= MOST
-        measured = count.measure(compare.build(network, images), images.size)
+        measured = count.measure(compare.build_candidate(network, images), images.size)
         assert (measured.parameters, measured.macs) == (network.parameters, network.macs)
 
 
@@ -133,7 +134,7 @@ def test_ablations_have_the_papers_rows() -> None:
     networks = compare.ablation("splits", MNIST)
     assert [n.name for n in networks] == ["4s32w", "2s48w", "6s24w", "8s18w"]
     for network in networks + compare.ablation("mixer", MNIST):
-        measured = count.measure(compare.build(network, MNIST), MNIST.size)
+        measured = count.measure(compare.build_candidate(network, MNIST), MNIST.size)
         assert (measured.parameters, measured.macs) == (network.parameters, network.macs)
     by_sum, by_concatenation, without = compare.ablation("mixer", MNIST)
     assert by_concatenation.parameters > by_sum.parameters > without.parameters
@@ -188,8 +189,8 @@ def test_every_network_is_trained_with_every_seed_once(trained: Trained) -> None
     made = list(compare_runs.runs(PLAN, [], jobs=1))
     assert len(made) == len(set(trained)) == 3 * len(FAMILIES)
     assert {seed for _, seed in trained} == {0, 1, 2}
-    report = compare_runs.report(PLAN, made, "tbc compare")
-    assert compare_runs.report(PLAN, made[::-1], "tbc compare") == report
+    report = compare_runs.report(PLAN, made)
+    assert compare_runs.report(PLAN, made[::-1]) == report
     assert len(report["statistics"]) == len(FAMILIES)
 
 
@@ -197,7 +198,7 @@ def test_a_network_that_fits_both_budgets_is_trained_once(trained: Trained) -> N
     plan = replace(PLAN, panels=("parameters", "macs"), seeds=2)
     made = list(compare_runs.runs(plan, [], jobs=1))
     assert len(made) == len(trained) < 2 * 2 * len(FAMILIES) - 2
-    rows = compare_runs.report(plan, made, "tbc compare")["statistics"]
+    rows = compare_runs.report(plan, made)["statistics"]
     assert [row["panel"] for row in rows] == ["parameters"] * 10 + ["macs"] * 10
     assert rows[0]["mean"] == rows[10]["mean"]  # of SC
     assert len({row["network"] for row in rows}) == len(plan.candidates)
@@ -223,13 +224,15 @@ def test_a_plan_lists_its_networks_once(trained: Trained, monkeypatch: pytest.Mo
     plan = replace(PLAN, seeds=2)
     made = list(compare_runs.runs(plan, [], jobs=1))
     for _ in range(3):
-        compare_runs.report(plan, made, "tbc compare")
+        compare_runs.report(plan, made)
     assert len(made) == len(trained)
     assert len(listed) == 1
 
 
 @pytest.mark.parametrize("name", ["compare-digits", "ablation-splits"])
-def test_committed_results_can_be_resumed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_the_old_random_streams_are_not_resumed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = committed(name)
     assert report is not None
     monkeypatch.setattr(compare_runs, "machine", lambda *_: report["machine"])
@@ -237,7 +240,12 @@ def test_committed_results_can_be_resumed(name: str, monkeypatch: pytest.MonkeyP
     recipe = replace(RECIPES["small"], epochs=settings["recipe: epochs"])
     panels = tuple(settings["panels"])
     plan = Plan(open_data(settings["data"]), panels, settings["seeds"], recipe)
-    made = compare_runs.read_runs(json.dumps(report), plan)
+    with pytest.raises(CompareError, match="the same seeds gave other batches and other augment"):
+        compare_runs.read_runs(COMMITTED / f"{name}.json", plan)
+    # Nothing else is wrong with them.
+    file = tmp_path / "compare.json"
+    write(file, report | {"settings": plan.settings() | settings})
+    made = compare_runs.read_runs(file, plan)
     assert len(made) == len(report["runs"])
     assert {run.network for run in made} == {candidate.name for candidate in plan.candidates}
 
@@ -281,6 +289,25 @@ def test_another_comparison_is_not_resumed(
     before, count_ = file.read_bytes(), len(trained)
     assert text in run(*arguments, *changed, "--resume", code=1)
     assert (file.read_bytes(), len(trained)) == (before, count_)
+
+
+def test_mirroring_and_the_images_belong_to_the_settings(tmp_path: Path, trained: Trained) -> None:
+    for name in ("dark", "light"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("L", (32, 32)).save(tmp_path / "photos" / name / f"{i}.png")
+    arguments = ("--data", f"imagefolder:{tmp_path / 'photos'}", "--budget", "macs", "--seeds", "2")
+    files = {"--json": tmp_path / "mirrored.json", "--no-mirror": tmp_path / "unmirrored.json"}
+    run(*arguments, "--json", files["--json"])
+    run(*arguments, "--no-mirror", "--json", files["--no-mirror"])
+    mirrored, unmirrored = (json.loads(f.read_text())["settings"] for f in files.values())
+    assert (mirrored["mirror"], unmirrored["mirror"]) == (True, False)
+    assert len(mirrored["fingerprint"]) == 64
+    resumed = (*arguments, "--json", files["--json"], "--resume")
+    assert "with mirror = True, not False" in run(*resumed, "--no-mirror", code=1)
+    (tmp_path / "photos" / "dark" / "0.png").rename(tmp_path / "photos" / "dark" / "9.png")
+    assert f"with fingerprint = {mirrored['fingerprint']}, not" in run(*resumed, code=1)
+    assert len(trained) == 2 * 2 * len(FAMILIES)
 
 
 def test_another_machine_does_not_resume(tmp_path: Path, trained: Trained) -> None:
@@ -357,7 +384,7 @@ def _closed() -> Iterator[None]:
 @pytest.mark.usefixtures("_closed")
 def test_the_plot_shows_every_seed_mean_and_interval(trained: Trained) -> None:
     plan = replace(PLAN, panels=("parameters", "macs"))
-    report = compare_runs.report(plan, list(compare_runs.runs(plan, [], 1)), "tbc compare")
+    report = compare_runs.report(plan, list(compare_runs.runs(plan, [], 1)))
     panels = compared(report).axes
     assert [axes.get_title() for axes in panels] == ["equal parameters", "equal MACs"]
     for axes, panel in zip(panels, plan.panels, strict=True):
@@ -372,7 +399,7 @@ def test_the_plot_shows_every_seed_mean_and_interval(trained: Trained) -> None:
     assert trained
 
 
-def test_verdicts_follow_the_statistics() -> None:
+def test_conclusions_follow_the_statistics() -> None:
     networks = [{"name": name, "label": name} for name in ("SC", "a", "b", "c", "d")]
     kinds = {"a": (0.01, 0.04), "b": (-0.01, 0.04), "c": (0.02, 0.06), "d": (0.02, None)}
     rows: list[dict[str, Any]] = [{"panel": "parameters", "network": "SC"}]
@@ -380,9 +407,9 @@ def test_verdicts_follow_the_statistics() -> None:
         {"panel": "parameters", "network": name, "difference": {"mean": mean}, "p_holm": p}
         for name, (mean, p) in kinds.items()
     ]
-    expected = "At equal parameters, of 4 compared with SC, "
-    expected += "better: a; worse: b; no difference shown: c, d."
-    assert verdicts({"networks": networks, "statistics": rows}) == [expected]
+    expected = "At equal parameters, better than SC: a; worse than SC: b; "
+    expected += "no difference shown: c, d."
+    assert conclusions({"networks": networks, "statistics": rows}) == [expected]
 
 
 @pytest.mark.usefixtures("_closed")
@@ -399,15 +426,15 @@ def test_committed_results_are_whole_and_say_what_their_runs_say(name: str) -> N
     recipe = replace(RECIPES["small"], **{n.removeprefix("recipe: "): v for n, v in rest.items()})
     panels = tuple(report["settings"]["panels"])
     plan = Plan(open_data(report["settings"]["data"]), panels, seeds, recipe)
-    assert plan.settings() == report["settings"]
-    again = compare_runs.report(plan, [Run(**run) for run in report["runs"]], report["command"])
+    assert plan.settings().items() >= report["settings"].items()
+    again = compare_runs.report(plan, [Run(**run) for run in report["runs"]])
     assert json.loads(json.dumps(again["networks"])) == report["networks"]  # lists for tuples
     for ours, theirs in zip(again["statistics"], report["statistics"], strict=True):
         assert (ours["panel"], ours["network"]) == (theirs["panel"], theirs["network"])
         assert ours["mean"] == pytest.approx(theirs["mean"])
         assert ours.get("p_holm") == pytest.approx(theirs.get("p_holm"))
     assert len(compared(report).axes) == len(panels)
-    assert len(verdicts(report)) == len(panels)
+    assert len(conclusions(report)) == len(panels)
 
 
 @pytest.mark.slow
@@ -421,8 +448,5 @@ def test_processes_train_as_this_one_does(tmp_path: Path, monkeypatch: pytest.Mo
         made.append(json.loads(file.read_text())["runs"])
     assert made[0] == made[1]
     plan = Plan(open_data("digits"), ("macs",), 2, replace(RECIPES["small"], epochs=1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     here = [compare_runs.run_once(n, s, plan)._asdict() for s in (0, 1) for n in plan.candidates]
-    torch.set_num_threads(threads)
     assert here == made[0]

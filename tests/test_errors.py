@@ -19,7 +19,7 @@ from tbc_gpu import (
 )
 from tbc_ref import cost
 
-from .test_reference import EVERY, numbers
+from .reference import EVERY, numbers
 
 # What is wrong; the error; what its text names. x and w are `input` and `weight` in tbc_gpu.
 BAD_CONVS: list[tuple[str, dict[str, Any], type[Exception], str]] = [

@@ -1,6 +1,5 @@
 """tbc_ref against naive loops, PyTorch's own convolution, central differences, and itself."""
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +16,6 @@ import tbc_ref
 from tbc_ref import (
     Gradients,
     gradcheck,
-    group_conv,
-    group_conv_backward,
     linear,
     linear_backward,
     standard_conv,
@@ -26,21 +23,15 @@ from tbc_ref import (
     tied_block_conv,
     tied_block_conv_backward,
     tied_block_group_conv,
-    tied_block_group_conv_backward,
     tied_block_linear,
     tied_block_linear_backward,
 )
 
 from .oracles import Array, close, dense_bias, dense_weight, loops
+from .reference import CONVS, EVERY, cotangent, numbers
 from .strategies import Conv, convs
 
 ONE = st.just(1)
-CONVS: dict[str, tuple[Callable[..., Array], Callable[..., Gradients]]] = {
-    "SC": (standard_conv, standard_conv_backward),
-    "GC": (group_conv, group_conv_backward),
-    "TBC": (tied_block_conv, tied_block_conv_backward),
-    "TGC": (tied_block_group_conv, tied_block_group_conv_backward),
-}
 STRATEGIES = {
     "SC": convs(groups=ONE, blocks=ONE),
     "GC": convs(blocks=ONE),
@@ -52,10 +43,6 @@ STRATEGIES = {
 def options_of(name: str, case: Conv) -> dict[str, Any]:
     counts = {"groups": case.groups} if name in ("GC", "TGC") else {}
     return case.options | counts | ({"blocks": case.blocks} if name in ("TBC", "TGC") else {})
-
-
-def cotangent(y: Array, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(y.shape)
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -148,29 +135,6 @@ def test_linear_layers_equal_torch_and_central_differences(
         gradcheck(tied_block_linear, tied_block_linear_backward, x, w, b, blocks=blocks)
         if blocks == 1:
             gradcheck(linear, linear_backward, x, w, b)
-
-
-EVERY: dict[str, tuple[Any, Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
-    "SC": (*CONVS["SC"], (2, 4, 6, 5), (6, 4, 3, 2), {"padding": "same"}),
-    "GC": (*CONVS["GC"], (2, 4, 6, 5), (6, 2, 3, 2), {"groups": 2, "stride": (2, 1)}),
-    "TBC": (*CONVS["TBC"], (2, 4, 6, 5), (3, 2, 3, 2), {"blocks": 2, "padding": (1, 2)}),
-    "TGC": (
-        *CONVS["TGC"],
-        (2, 8, 6, 5),
-        (4, 2, 3, 2),
-        {"groups": 2, "blocks": 2, "dilation": (1, 2)},
-    ),
-    "FC": (linear, linear_backward, (3, 4), (6, 4), {}),
-    "TFC": (tied_block_linear, tied_block_linear_backward, (2, 3, 4), (3, 2), {"blocks": 2}),
-}
-
-
-def numbers(name: str, dtype: str = "float64") -> tuple[Array, Array, Array, Array]:
-    forward, _, x_shape, w_shape, options = EVERY[name]
-    rng = np.random.default_rng(1)
-    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
-    b = rng.standard_normal(w_shape[0]).astype(dtype)
-    return x, w, b, cotangent(forward(x, w, b, **options)).astype(dtype)
 
 
 def run_on(xp: ModuleType, name: str, dtype: str) -> list[Any]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tbc_models.training.settings import Settings
 
 from . import runs
 from .runs import DIGITS, history, refused, same, tbc
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two tests run at a time; and threads change the order of sums
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +146,7 @@ def test_a_run_that_diverges_stops_with_its_last_finite_checkpoint(tmp_path: Pat
     told = refused(
         *DIGITS, "--epochs", 2, "--lr", "1e12", "--save-every", 1, "--out", tmp_path / "run"
     )
-    assert "at step" in told or "after step" in told
+    assert "is not finite after step" in told
     assert f"the last good checkpoint is {tmp_path / 'run' / 'last.ckpt'}" in told
     _, last = read_checkpoint(tmp_path / "run" / "last.ckpt")
     for name, value in last["state_dict"].items():

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,17 +20,9 @@ from tbc_models.training import run
 from tbc_models.training.callbacks import read_checkpoint
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.recipes import RECIPES
-from tbc_models.training.settings import Machine, RunError
+from tbc_models.training.settings import Machine, RunError, prepare
 
 from .runs import DIGITS, TRAIN, history, refused, same, tbc
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two tests run at a time; and threads change the order of sums
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +138,7 @@ def test_bad_images_are_named_or_skipped(folder: Path, tmp_path: Path) -> None:
             ["--data", "digits", "--set", "splits=three"],
             "tied_resnet14_s cannot be trained on digits",
         ),
-        (["--data", "mnist", "--devices", "4096"], "`devices` (=4096) must be from 1 to"),
-        (
-            ["--data", "mnist", "--nodes", "3"],
-            "`batch_size` (=128) must be a multiple of the 3 processes that share a batch; choose",
-        ),
+        (["--data", "cifar10:gone", "--devices", "4096"], "`devices` (=4096) must be from 1 to"),
     ],
 )
 def test_bad_input_is_told_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -161,7 +148,7 @@ def test_bad_input_is_told_in_one_line(arguments: list[str], message: str, tmp_p
 
 def test_a_run_is_not_mixed_with_another(trained: Path, folder: Path, tmp_path: Path) -> None:
     begun = ["--epochs", 5, "--batch-size", 64, "--lr", "0.05", "--out", trained]
-    assert "already holds a run; continue it with --resume, or" in refused(*DIGITS, *begun)
+    assert "already holds a run; resume it with --resume, or" in refused(*DIGITS, *begun)
     resumed = [*DIGITS, *begun, "--resume"]
     for changed, message in (
         (["--epochs", 6], "started with epochs 5, not 6"),
@@ -203,6 +190,21 @@ def test_errors_that_nobody_foresaw_keep_their_traceback_for_debug(
     assert refused(*command) == "Error: RuntimeError: out of order (--debug shows the traceback)"
     result = CliRunner().invoke(app, [str(a) for a in (*command, "--debug")])
     assert isinstance(result.exception, RuntimeError)
+
+
+def test_only_a_size_that_does_not_fit_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = open_data("digits")
+    with pytest.raises(RunError, match="must be at least 16x16 pixels") as caught:
+        prepare("tied_resnet14_s", digits, "small")
+    assert caught.value.option == "size"
+
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(nn.Linear, "forward", without_memory)
+    with pytest.raises(RunError, match=r"cannot be trained on digits: MemoryError$") as caught:
+        prepare("tied_resnet14_s", digits, "small", size=16)
+    assert caught.value.option is None
 
 
 def test_a_machine_is_checked() -> None:

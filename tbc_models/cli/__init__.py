@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from tbc_models.cli import bench, check, compare, networks, paper, train
+from tbc_models.cli import bench, check, compare, networks, paper, train, trained
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (check, paper, networks, train, compare):
+for group in (check, paper, networks, train, trained, compare):
     app.add_typer(group.app)
 app.add_typer(bench.app, name="bench")
 

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tbc_models.cli.terminal import (
-    command,
     errors_in_one_line,
     plain_table,
     progress_bar,
+    require_picture,
     require_writable,
-    write_named,
     write_picture,
+    write_report,
 )
 from tbc_models.data.specification import parse_specification
 
@@ -27,11 +27,12 @@ _ENOUGH = 5  # seeds
 
 
 @app.command(
+    "compare",
     epilog="Examples:\n\n- `tbc compare --json mnist.json --plot mnist.png`\n\n"
     "- `tbc compare --data digits --epochs 10 --jobs 4`\n\n"
-    "- `tbc compare --ablation splits --epochs 3`"
+    "- `tbc compare --ablation splits --epochs 3`",
 )
-def compare(
+def compare_networks(
     data: Annotated[
         str, typer.Option(metavar="NAME[:PATH]", help="Data set, as for `tbc train`.")
     ] = "mnist",
@@ -50,8 +51,11 @@ def compare(
     jobs: Annotated[
         int, typer.Option(min=1, help="Number of trainings at a time, each on one thread.")
     ] = 1,
+    no_mirror: Annotated[
+        bool, typer.Option("--no-mirror", help="Do not mirror training images at random.")
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume: keep the runs in the --json file.")
+        bool, typer.Option("--resume", help="Keep the runs in the --json file and add the others.")
     ] = False,
     json_file: Annotated[
         Path | None,
@@ -64,10 +68,10 @@ def compare(
         typer.Option(metavar="FILE", help="Plot the result to this PNG, SVG or PDF file."),
     ] = None,
 ) -> None:
-    """Compare SC, GC, TBC and TGC fairly: at equal parameters and at equal MACs, over seeds.
+    """Compare SC, GC, TBC and TGC at equal parameters and at equal MACs, over several seeds.
 
     Every network is trained from scratch with the same seeds. Prints means, 95 % intervals and a
-    paired test against SC. Takes a quarter of an hour on one core for MNIST.
+    paired test against SC. For MNIST this takes a quarter of an hour on one core.
     """
     if seeds < 2:
         raise typer.BadParameter(
@@ -75,25 +79,25 @@ def compare(
         )
     if ablation and budget:
         raise typer.BadParameter(
-            "the networks of an ablation differ in cost; leave --budget out.", param_hint="--budget"
+            "the networks of an ablation differ in cost; omit --budget.", param_hint="--budget"
         )
     if resume and json_file is None:
         raise typer.BadParameter("needs --json with the file to resume.", param_hint="--resume")
     require_writable(json_file, "--json")
-    require_writable(plot, "--plot")
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise typer.BadParameter(f"{plot} must end in .png, .svg or .pdf.", param_hint="--plot")
+    require_picture(plot, "--plot")
     with errors_in_one_line():
-        plan = _plan(data, ablation, budget, seeds, epochs)
-        made = _kept(json_file, plan) if resume and json_file and json_file.exists() else []
+        plan = _plan(data, ablation, budget, seeds, epochs, mirror=not no_mirror)
+        from tbc_models.comparing.runs import read_runs
+
+        made = read_runs(json_file, plan) if resume and json_file and json_file.exists() else []
         console.print(_networks(plan))
         if seeds < _ENOUGH:
             console.print(f"{seeds} seeds are few: expect wide intervals. Five are usual.")
         report = _run(plan, made, jobs, json_file)
         console.print(_results(report))
-        from tbc_models.comparing.plots import compared, verdicts
+        from tbc_models.comparing.plots import compared, conclusions
 
-        for sentence in verdicts(report):
+        for sentence in conclusions(report):
             console.print(sentence, highlight=False)
         console.print("±: 95 % interval over seeds. p: paired t-test, Holm's correction.")
         if plot:
@@ -107,9 +111,11 @@ def _plan(
     budget: Literal["parameters", "macs", "both"] | None,
     seeds: int,
     epochs: int,
+    *,
+    mirror: bool,
 ) -> "Plan":
     """Open the data, and decide what is compared."""
-    parse_specification(data)  # before PyTorch is imported
+    specification = parse_specification(data)  # before PyTorch is imported
     from dataclasses import replace
 
     from tbc_models.comparing.runs import Plan
@@ -120,24 +126,15 @@ def _plan(
     panels: Any = (ablation,) if ablation else ("parameters", "macs")
     if budget in ("parameters", "macs"):
         panels = (budget,)
-    return Plan(open_data(data), panels, seeds, recipe)
-
-
-def _kept(file: Path, plan: "Plan") -> "list[Run]":
-    from tbc_models.comparing.runs import CompareError, read_runs
-
-    try:
-        return read_runs(file.read_text(encoding="utf-8"), plan)
-    except ValueError as error:  # so does a file that is not text
-        raise CompareError(f"{file} cannot be resumed: {error}") from None
+    opened = open_data(specification)
+    return Plan(replace(opened, mirror=mirror and opened.mirror), panels, seeds, recipe)
 
 
 def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
     """Make the runs that are missing, and write the report after each."""
-    from tbc_models.comparing.runs import report, runs
-    from tbc_models.results import as_json
+    from tbc_models.comparing.runs import PACKAGES, report, runs
+    from tbc_models.results import machine
 
-    made_by = command()
     made = list(made)
     with progress_bar() as bar:
         total = len(plan.candidates) * plan.seeds
@@ -145,9 +142,9 @@ def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> 
         for run in runs(plan, made, jobs):
             made.append(run)
             if json_file:
-                write_named(json_file, as_json(report(plan, made, made_by)), "--json")
+                write_report(json_file, "--json", report(plan, made), machine(*PACKAGES))
             bar.advance(task)
-    return report(plan, made, made_by)
+    return report(plan, made)
 
 
 def _networks(plan: "Plan") -> Table:

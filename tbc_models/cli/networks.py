@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tbc_models.cli.terminal import (
-    one_line,
     plain_table,
     progress_bar,
     require_writable,
@@ -18,6 +17,8 @@ from tbc_models.cli.terminal import (
     verdict,
     write_report,
 )
+from tbc_models.data.errors import first_line
+from tbc_models.files import require_safetensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +72,7 @@ def models(
                 step = "counted"
                 counted = measure(network, pixels)
             except Exception as error:  # one of timm's thousand should not hide the others
-                refused.append(f"{name} could not be {step}: {one_line(error)}")
+                refused.append(f"{name} could not be {step}: {first_line(error)}")
                 continue
             numbers = (counted.parameters / 1e6, counted.macs / 1e9, counted.all_macs / 1e9)
             shown.add_row(name, f"{pixels}²", *(f"{n:.3f}" for n in numbers))
@@ -109,7 +110,8 @@ def summary(
     try:
         layers, measured = layers_of(network, pixels), measure(network, pixels)
     except Exception as error:  # any exception that the network raises
-        raise typer.BadParameter(one_line(error), param_hint="--size") from None
+        hint = "--size" if size else "NAME"
+        raise typer.BadParameter(first_line(error), param_hint=hint) from None
     headers = ("layer", "op", "output", "B", "G", "params", "%", "MACs (M)", "%")
     shown = plain_table(*headers, left=3, total=True)
     for layer in layers:
@@ -193,7 +195,7 @@ def tie(
     try:
         tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
     except ValueError as error:
-        raise typer.BadParameter(one_line(error), param_hint="--where") from None
+        raise typer.BadParameter(first_line(error), param_hint="--where") from None
     reasons = Counter(layer.reason for layer in tying.left)
     if not tying.tied:
         reason, times = reasons.most_common(1)[0]
@@ -208,7 +210,7 @@ def tie(
         except Exception as error:  # some networks read the weights of a layer themselves
             tied = "tied " if one is tying.model else ""
             raise typer.BadParameter(
-                f"the {tied}network does not run: {one_line(error)}", param_hint=hint
+                f"the {tied}network does not run: {first_line(error)}", param_hint=hint
             ) from None
     source = "trained" if pretrained else "random"
     console.print(
@@ -271,7 +273,13 @@ def export(
     `pip install '.[export]'` in a clone of the project.
     """
     require_writable(file, "OUT.onnx")
+    if weights is not None:
+        try:
+            require_safetensors(weights)
+        except (ValueError, OSError) as error:
+            raise typer.BadParameter(str(error), param_hint="--weights") from None
     from tbc_models import exporting
+    from tbc_models.count import measure
     from tbc_models.networks import registry
 
     if weights is None:
@@ -280,13 +288,20 @@ def export(
         try:
             network = exporting.load(name, weights)
         except Exception as error:  # a file can be wrong in many ways
-            raise typer.BadParameter(one_line(error), param_hint="--weights") from None
+            raise typer.BadParameter(first_line(error), param_hint="--weights") from None
     pixels = size or registry.input_size(network)
+    try:
+        measure(network, pixels)
+    except Exception as error:  # any exception that the network raises
+        raise typer.BadParameter(
+            f"{name} does not run on images of {pixels}²: {first_line(error)}",
+            param_hint="--size" if size else "NAME",
+        ) from None
     try:
         with Console(stderr=True).status(f"Exporting {name}"):
             difference = exporting.to_onnx(network, file, pixels)
     except ImportError as error:
-        raise typer.BadParameter(one_line(error), param_hint="OUT.onnx") from None
+        raise typer.BadParameter(first_line(error), param_hint="OUT.onnx") from None
     except exporting.MismatchError as error:
         console.print(
             f"{name}: {error}: {verdict(False)}. {file} was not written.",
@@ -294,9 +309,9 @@ def export(
             soft_wrap=True,
         )
         raise typer.Exit(1) from None
-    except Exception as error:  # any exception that the exporter or the network raises
+    except Exception as error:  # any exception that the exporter raises
         raise typer.BadParameter(
-            f"{name} cannot be exported at {pixels}²: {one_line(error)}", param_hint="NAME"
+            f"{name} cannot be exported: {first_line(error)}", param_hint="NAME"
         ) from None
     console.print(
         f"{file}: {name} with {'its' if weights else 'random'} weights, for images of {pixels}² "
@@ -314,7 +329,7 @@ def _build(name: str, options: dict[str, Any]) -> "nn.Module":
         return registry.build(name, **options)
     except Exception as error:  # timm raises all kinds
         hint = "--set" if options else "NAME"
-        raise typer.BadParameter(one_line(error), param_hint=hint) from None
+        raise typer.BadParameter(first_line(error), param_hint=hint) from None
 
 
 def _create(name: str, pretrained: bool = False) -> "nn.Module":
@@ -324,7 +339,7 @@ def _create(name: str, pretrained: bool = False) -> "nn.Module":
         return registry.create(name, pretrained=pretrained)
     except Exception as error:  # timm raises all kinds
         hint = "--pretrained" if pretrained else "NAME"
-        raise typer.BadParameter(one_line(error), param_hint=hint) from None
+        raise typer.BadParameter(first_line(error), param_hint=hint) from None
 
 
 def _tying_table(counts: "list[Count]", size: int) -> Table:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_PICTURES = (".png", ".svg", ".pdf")
+
+
 def plain_table(*headers: str, left: int = 1, total: bool = False) -> Table:
     """Make a table without lines between its rows."""
     shown = Table(
@@ -60,8 +63,16 @@ def require_writable(file: Path | None, option: str) -> None:
     """Raise an error, before any work is done, if a file cannot be written."""
     if file is not None:
         folder = file.resolve().parent
-        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        writable = all(os.access(path, os.W_OK) for path in (folder, file) if path.exists())
+        if file.is_dir() or not folder.is_dir() or not writable:
             raise typer.BadParameter(f"{file} cannot be written.", param_hint=option)
+
+
+def require_picture(file: Path | None, option: str) -> None:
+    """Raise an error, before any work is done, if a picture cannot be written."""
+    if file is not None and file.suffix.lower() not in _PICTURES:
+        raise typer.BadParameter(f"{file} must end in .png, .svg or .pdf.", param_hint=option)
+    require_writable(file, option)
 
 
 def require_file(file: Path) -> None:
@@ -70,12 +81,18 @@ def require_file(file: Path) -> None:
         raise FileNotFoundError(f"{file} does not exist")
 
 
-def write_named(file: Path, text: str, option: str) -> None:
-    """Write a file that an option names; report an error as one in that option."""
+@contextmanager
+def _writing(file: Path, option: str) -> Iterator[None]:
     try:
-        write_text(file, text)
+        yield
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
+
+
+def write_named(file: Path, text: str, option: str) -> None:
+    """Write a file that an option names; report an error as one in that option."""
+    with _writing(file, option):
+        write_text(file, text)
 
 
 def command() -> str:
@@ -90,16 +107,14 @@ def write_report(
     from tbc_models import results
 
     about = machine or results.machine()
-    write_named(file, results.as_json({"command": command(), "machine": about} | found), option)
+    with _writing(file, option):
+        results.write(file, {"command": command(), "machine": about} | found)
 
 
 def write_picture(file: Path, figure: "Figure", option: str) -> None:
     """Write a figure to a file that an option names; report an error as one in that option."""
-    try:
-        with replacing(file) as temporary:
-            figure.savefig(temporary, format=file.suffix.removeprefix(".") or "png", dpi=120)
-    except (OSError, ValueError) as error:  # a format that matplotlib does not know
-        raise typer.BadParameter(f"{file} cannot be written: {error}", param_hint=option) from None
+    with _writing(file, option), replacing(file) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:].lower(), dpi=120)
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -118,9 +133,9 @@ def verdict(passed: bool) -> str:
     return "[green]pass[/green]" if passed else "[bold red]FAIL[/bold red]"
 
 
-def one_line(error: Exception) -> str:
-    """Return the first line of an error; timm's bare assertions have no text, only a type."""
-    return (str(error) or f"{type(error).__name__} in timm").splitlines()[0]
+def print_error(text: str) -> None:
+    """Print an error to stderr, in one line."""
+    Console(stderr=True).print(f"[red]Error:[/red] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -143,12 +158,8 @@ def errors_in_one_line(
     except Exception as error:
         if debug:
             raise
-        Console(stderr=True).print(
-            f"[red]Error:[/red] {escape(_explained(error, remedies or {}, debug is not None))}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        signal = getattr(error, "by", None)  # the one that stopped a run
+        print_error(_explained(error, remedies or {}, debug is not None))
+        signal = getattr(error, "by", None)  # of a run that was stopped
         raise typer.Exit(128 + signal if signal else 1) from None
 
 

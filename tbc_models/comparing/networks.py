@@ -3,11 +3,11 @@
 Families are compared at equal cost. With the same channels, TBC with B blocks stores B² times fewer
 weights than SC and needs B times fewer multiplications. So at equal parameters it can have about B
 times as many channels, and at equal MACs about √B times as many. All widths of a family are SC's
-times one factor, rounded to multiples of G·B; the factor is chosen so that the count of the whole
-network comes nearest to SC's.
+times one factor, rounded to multiples of G·B; the factor is the one at which the count of the whole
+network is nearest to SC's.
 
 The ablations repeat Tables 5 and 6 of the paper with a smaller network. Their rows differ in cost,
-as the paper's do.
+as in the paper.
 """
 
 import math
@@ -87,8 +87,8 @@ class Candidate:
     Attributes:
         name: unique name.
         label: short name in tables and plots.
-        panels: comparisons that it takes part in: "parameters", "macs" or both, whichever it has
-            in common with SC; or the ablation.
+        panels: comparisons that it takes part in: "parameters", "macs" or both, which are the
+            quantities in which it equals SC; or the ablation.
         options: arguments of `SmallTrunk`, or of `tied_resnet14_s` in an ablation.
         parameters: number of parameters, batch normalisation included.
         macs: MACs of its convolutions and linear layers for one image.
@@ -165,7 +165,7 @@ def trunk_cost(
         Parameters and MACs.
 
     Raises:
-        ValueError: if a width does not divide by G·B.
+        ValueError: if a width is not divisible by G·B.
 
     Example:
         >>> trunk_cost(WIDTHS, images=ImageShape(1, 28, 10))
@@ -209,11 +209,11 @@ def equal_widths(budget: Budget, groups: int, blocks: int, images: ImageShape) -
         for factor in range(100, 400 * parts)
     }
 
-    def off(widths: tuple[int, ...]) -> float:
+    def distance(widths: tuple[int, ...]) -> float:
         ratio = trunk_cost(widths, groups=groups, blocks=blocks, images=images)[which] / whole
         return abs(ratio - 1) if ratio <= MOST else math.inf
 
-    return min(sorted(found), key=off)
+    return min(sorted(found), key=distance)
 
 
 def families(budgets: Sequence[Budget], images: ImageShape) -> list[Candidate]:
@@ -271,7 +271,7 @@ def ablation(which: Ablation, images: ImageShape) -> list[Candidate]:
     return networks
 
 
-def build(candidate: Candidate, images: ImageShape) -> nn.Module:
+def build_candidate(candidate: Candidate, images: ImageShape) -> nn.Module:
     """Build a candidate; its weights are drawn from PyTorch's global generator.
 
     Args:
@@ -283,7 +283,7 @@ def build(candidate: Candidate, images: ImageShape) -> nn.Module:
 
     Example:
         >>> images = ImageShape(1, 8, 10)
-        >>> build(families(["macs"], images)[4], images)[3]
+        >>> build_candidate(families(["macs"], images)[4], images)[3]
         TiedBlockConv2d(...)
     """
     options = candidate.options
@@ -323,5 +323,4 @@ def _convolution(into: int, out: int, stride: int, groups: int, blocks: int) -> 
 
 def _resnet(options: dict[str, Any], images: ImageShape) -> nn.Module:
     of_images = {"in_chans": images.channels, "num_classes": images.classes}
-    built: nn.Module = timm.create_model("tied_resnet14_s", **(options | of_images))
-    return built
+    return timm.create_model("tied_resnet14_s", **(options | of_images))

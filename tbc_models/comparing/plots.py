@@ -1,4 +1,4 @@
-"""Plot the results of `tbc compare`, and put them into words."""
+"""Plot the results of `tbc compare`, and state them in sentences."""
 
 from typing import Any
 
@@ -71,8 +71,8 @@ def compared(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def verdicts(report: dict[str, Any]) -> list[str]:
-    """Summarise the statistics of each panel in a sentence.
+def conclusions(report: dict[str, Any]) -> list[str]:
+    """State which networks differ from the yardstick, in one sentence for each panel.
 
     Args:
         report: complete report of `tbc compare`.
@@ -84,25 +84,27 @@ def verdicts(report: dict[str, Any]) -> list[str]:
         >>> networks = [{"name": name, "label": name} for name in ("SC", "TBC B=2")]
         >>> tbc = {"panel": "macs", "network": "TBC B=2", "difference": {"mean": -0.02}}
         >>> rows = [{"panel": "macs", "network": "SC"}, tbc | {"p_holm": 0.01}]
-        >>> verdicts({"networks": networks, "statistics": rows})
-        ['At equal MACs, of 1 compared with SC, better: none; worse: TBC B=2; no ...: none.']
+        >>> conclusions({"networks": networks, "statistics": rows})
+        ['At equal MACs, better than SC: none; worse than SC: TBC B=2; no difference shown: none.']
     """
     labels = {network["name"]: network["label"] for network in report["networks"]}
     rows = report["statistics"]
     sentences = []
     for panel in dict.fromkeys(row["panel"] for row in rows):
         yardstick, *others = (row for row in rows if row["panel"] == panel)
-        kinds: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
+        of = labels[yardstick["network"]]
+        better, worse = f"better than {of}", f"worse than {of}"
+        found: dict[str, list[str]] = {better: [], worse: [], "no difference shown": []}
         for row in others:
-            found = row["p_holm"] is not None and row["p_holm"] < 0.05
-            kind = "better" if row["difference"]["mean"] > 0 else "worse"
-            kinds[kind if found else "no difference shown"].append(labels[row["network"]])
-        words = "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in kinds.items())
+            if row["p_holm"] is None or row["p_holm"] >= 0.05:
+                kind = "no difference shown"
+            else:
+                kind = better if row["difference"]["mean"] > 0 else worse
+            found[kind].append(labels[row["network"]])
+        words = "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in found.items())
         title = TITLES[panel]
         start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
-        sentences.append(
-            f"{start}, of {len(others)} compared with {labels[yardstick['network']]}, {words}."
-        )
+        sentences.append(f"{start}, {words}.")
     return sentences
 
 
@@ -111,7 +113,7 @@ def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
 
     Args:
         interval: mean, low and high; the interval is symmetric.
-        sign: "+" to put a sign before positive means, too.
+        sign: "+" to put a sign before positive means as well.
 
     Returns:
         The text.

@@ -1,11 +1,10 @@
-"""The runs of `tbc compare`, each in a process of its own, and the report that they add up to.
+"""The runs of `tbc compare`, each in a process of its own, and the report that collects them.
 
 A run depends only on its network, its seed and the settings: it uses one thread, draws the weights
-after seeding, and shuffles batches by the seed. So a machine gives the same accuracies every time,
-whatever the number of processes, and a run that is in the file already need not be repeated.
+after seeding, and shuffles batches by the seed. So one machine gives the same accuracies every
+time, for any number of processes, and a run that the file already holds need not be repeated.
 """
 
-import json
 import multiprocessing
 import os
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,18 +23,19 @@ from tbc_models.comparing.networks import (
     Candidate,
     ImageShape,
     ablation,
-    build,
+    build_candidate,
     families,
 )
 from tbc_models.comparing.statistics import compare_paired, holm, interval
 from tbc_models.data import Data
-from tbc_models.results import machine
+from tbc_models.results import machine, read
 from tbc_models.training.classifier import DivergedError
+from tbc_models.training.loading import STREAMS
 from tbc_models.training.recipes import Recipe
 from tbc_models.training.run import fit
 
-# Packages whose versions may change the accuracies slightly.
-_PACKAGES = ("torchvision", "lightning", "timm", "scipy")
+PACKAGES = ("torchvision", "lightning", "timm", "scipy")
+"""Packages whose versions may change the accuracies slightly, in addition to PyTorch's."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,16 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """Return everything that the accuracies depend on, except the machine."""
-        counts = {"train": len(self.data.train), "test": len(self.data.test)}
-        plan = {"data": self.data.name, **counts, "panels": list(self.panels), "seeds": self.seeds}
+        plan = {
+            "streams": STREAMS,
+            "data": self.data.name,
+            "fingerprint": self.data.fingerprint,
+            "train": len(self.data.train),
+            "test": len(self.data.test),
+            "mirror": self.data.mirror,
+            "panels": list(self.panels),
+            "seeds": self.seeds,
+        }
         return plan | {f"recipe: {name}": value for name, value in asdict(self.recipe).items()}
 
 
@@ -117,7 +126,7 @@ def run_once(candidate: Candidate, seed: int, plan: Plan) -> Run:
         True
     """
     torch.manual_seed(seed)
-    network = build(candidate, plan.image_shape)
+    network = build_candidate(candidate, plan.image_shape)
     try:
         score = fit(network, plan.data, plan.recipe, seed=seed)
     except DivergedError as error:
@@ -126,7 +135,7 @@ def run_once(candidate: Candidate, seed: int, plan: Plan) -> Run:
 
 
 def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
-    """Make all runs that are missing, and yield each when it is done.
+    """Make all runs that are missing, and yield each when it is complete.
 
     Args:
         plan: what is compared.
@@ -163,23 +172,22 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
             pool.shutdown(cancel_futures=True)
 
 
-def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
-    """Collect the results for a file.
+def report(plan: Plan, made: Sequence[Run]) -> dict[str, Any]:
+    """Collect the results.
 
     Args:
         plan: what is compared.
         made: runs so far, in any order.
-        command: command line that asked for them.
 
     Returns:
-        Command, machine, settings, networks and runs; also the statistics once no run is missing.
+        Settings, networks and runs; also the statistics once no run is missing.
 
     Example:
         >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
         >>> made = [Run(one.name, seed, 0.9, 1.0) for one in plan.candidates for seed in (0, 1)]
-        >>> report(plan, made, "tbc compare")["statistics"][0]["mean"]
+        >>> report(plan, made)["statistics"][0]["mean"]
         0.9
     """
     candidates = plan.candidates
@@ -187,8 +195,6 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
     rows = [run._asdict() for run in sorted(made, key=lambda run: (run.seed, order[run.network]))]
     whole = len(rows) == len(candidates) * plan.seeds
     return {
-        "command": command,
-        "machine": machine(*_PACKAGES),
         "settings": plan.settings(),
         "networks": [asdict(one) | {"panels": list(one.panels)} for one in candidates],
         "statistics": [s for panel in plan.panels for s in _statistics(panel, candidates, made)]
@@ -198,11 +204,11 @@ def report(plan: Plan, made: Sequence[Run], command: str) -> dict[str, Any]:
     }
 
 
-def read_runs(text: str, plan: Plan) -> list[Run]:
+def read_runs(file: Path, plan: Plan) -> list[Run]:
     """Read the runs of a comparison that is to be resumed.
 
     Args:
-        text: content of its file.
+        file: file that `tbc compare` wrote: a `report`, the command and the machine.
         plan: what is compared now.
 
     Returns:
@@ -211,25 +217,39 @@ def read_runs(text: str, plan: Plan) -> list[Run]:
     Raises:
         CompareError: if the file is not from `tbc compare`, or has other settings or another
             machine; the message names the first difference.
+        OSError: if the file cannot be read.
 
     Example:
+        >>> import tempfile
         >>> from tbc_models.data import open_data
-        >>> from tbc_models.results import as_json
+        >>> from tbc_models.results import write
         >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
-        >>> read_runs(as_json(report(plan, [], "tbc compare")), plan)
+        >>> file = Path(tempfile.mkdtemp()) / "compare.json"
+        >>> write(file, {"machine": machine(*PACKAGES)} | report(plan, []))
+        >>> read_runs(file, plan)
         []
     """
     try:
-        found = json.loads(text)
+        found = read(file)
         was = found["settings"] | found["machine"]
         made = [Run(**row) for row in found["runs"]]
     except (ValueError, KeyError, TypeError):
-        raise CompareError("it holds no results of `tbc compare`") from None
-    now = plan.settings() | machine(*_PACKAGES)
+        raise CompareError(
+            f"{file} cannot be resumed: it holds no results of `tbc compare`"
+        ) from None
+    now = plan.settings() | machine(*PACKAGES)
+    if was.get("streams") != STREAMS:
+        raise CompareError(
+            f"{file} cannot be resumed: another version of this project made it, in which the same "
+            "seeds gave other batches and other augmentation"
+        )
     for name in now | was:
         if was.get(name) != now.get(name):
-            raise CompareError(f"it was made with {name} = {was.get(name)}, not {now.get(name)}")
+            raise CompareError(
+                f"{file} cannot be resumed: it was made with {name} = {was.get(name)}, "
+                f"not {now.get(name)}"
+            )
     return made
 
 
@@ -257,7 +277,7 @@ def _seed(run: Run) -> int:
     return run.seed
 
 
-# The plan in a worker process, which gets it once, at its start: it holds all images.
+# The plan in a worker process. It holds all images, so it is sent once, when the process starts.
 _plan: Plan
 
 
@@ -287,7 +307,7 @@ def _run_in_worker(candidate: Candidate, seed: int) -> Run:
 
 
 def _end_with_the_parent() -> None:
-    """Exit if the parent is killed, instead of waiting for work for ever."""
+    """Exit if the parent is killed, instead of waiting forever for work."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

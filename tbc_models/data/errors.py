@@ -1,10 +1,10 @@
-"""What is wrong with a data set, in one line."""
+"""Errors of data sets, and how the errors of other libraries are put into one line."""
 
 import textwrap
 
 
 class DataError(ValueError):
-    r"""Data that cannot be used.
+    """Data that cannot be used.
 
     Args:
         message: what is wrong, in one line. If a worker of a DataLoader raised the error, PyTorch
@@ -12,8 +12,11 @@ class DataError(ValueError):
         option: parameter of `open_data` that would avoid the error, or None.
 
     Example:
-        >>> DataError("CIFAR-10 is not in data", option="download").option
-        'download'
+        >>> from tbc_models.data import open_data
+        >>> open_data("cifar10:/no/such/folder")
+        Traceback (most recent call last):
+        ...
+        tbc_models.data.errors.DataError: CIFAR-10 is damaged or not in /no/such/folder, which ...
     """
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
@@ -26,13 +29,10 @@ class BadImageError(DataError):
 
     Args:
         message: the file, and what is wrong with it.
-
-    Example:
-        >>> BadImageError("cat.jpg is truncated or not an image").option
-        'skip_bad_images'
     """
 
-    def __init__(self, message: str) -> None:  # a DataLoader raises it anew, from its text alone
+    # With the message as the only argument: from it a DataLoader makes a worker's error again.
+    def __init__(self, message: str) -> None:
         super().__init__(message, option="skip_bad_images")
 
 
@@ -53,6 +53,22 @@ def last_line(error: BaseException) -> str:
     for kind in (DataError, BadImageError):
         last = last.removeprefix(f"{kind.__module__}.{kind.__name__}: ")
     return last
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error; many of timm's assertions have only a type.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        The first line of its text, or the name of its type if it has none.
+
+    Example:
+        >>> first_line(RuntimeError("no kernel\nand a page more")), first_line(AssertionError())
+        ('no kernel', 'AssertionError')
+    """
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def short(error: Exception) -> str:

@@ -5,9 +5,10 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder, ImageNet
@@ -63,7 +64,8 @@ def read_image(file: str | Path) -> Image.Image:
             numbers from 0 to 1, are scaled to 8 bits.
 
     Returns:
-        The image.
+        The image, upright: a camera that is held sideways stores the rotation beside the pixels
+        (EXIF), and it is applied here.
 
     Raises:
         BadImageError: if the file cannot be read, is not an image or is not complete.
@@ -77,7 +79,8 @@ def read_image(file: str | Path) -> Image.Image:
     try:
         with Path(file).open("rb") as opened, Image.open(opened) as image:
             deep = image.mode.startswith(("I", "F"))  # `convert` would clip all values above 255
-            return (_to_eight_bits(image) if deep else image).convert("RGB")
+            upright = _upright(image)
+            return (_to_eight_bits(upright) if deep else upright).convert("RGB")
     except Exception as error:  # Pillow raises a dozen types for damaged files and for huge ones
         what = "is truncated or not an image"
         if isinstance(error, Image.DecompressionBombError):
@@ -87,6 +90,14 @@ def read_image(file: str | Path) -> Image.Image:
         elif isinstance(error, OSError) and error.strerror:
             what = f"cannot be read ({error.strerror})"
         raise BadImageError(f"{file} {what}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # here, because an error in the pixels makes the image bad
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF raises many types, but the pixels are good
+        return image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -207,8 +218,7 @@ def _fingerprint(folders: list[ImageFolder], indices: list[list[int]]) -> str:
 
 def _class_names(folder: ImageFolder) -> list[str]:
     """Return the names of the class folders; ImageNet's `classes` are words for them."""
-    names: list[str] = folder.wnids if isinstance(folder, ImageNet) else folder.classes
-    return names
+    return cast("list[str]", folder.wnids if isinstance(folder, ImageNet) else folder.classes)
 
 
 def _root(folder: ImageFolder) -> Path:

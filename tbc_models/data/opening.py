@@ -4,11 +4,16 @@ from tbc_models.data.base import Data
 from tbc_models.data.embedded import open_embedded
 from tbc_models.data.folders import Progress, open_folders
 from tbc_models.data.published import open_published
-from tbc_models.data.specification import EMBEDDED, PUBLISHED, parse_specification
+from tbc_models.data.specification import (
+    EMBEDDED,
+    PUBLISHED,
+    Specification,
+    parse_specification,
+)
 
 
 def open_data(
-    spec: str,
+    spec: str | Specification,
     *,
     skip_bad_images: bool = False,
     download: bool = False,
@@ -24,7 +29,8 @@ def open_data(
     names, is for testing, and at least one. Hidden folders are not classes.
 
     Args:
-        spec: which images, and the folder that holds them.
+        spec: which images, and the folder that holds them: as text, or as `parse_specification`
+            returns it.
         skip_bad_images: whether to decode every file of a folder first and leave out those that are
             not readable images.
         download: whether torchvision may download Fashion-MNIST or CIFAR if PATH does not have it.
@@ -47,7 +53,7 @@ def open_data(
         ...
         tbc_models.data.errors.DataError: 'mnits' is not a data set: did you mean mnist?
     """
-    found = parse_specification(spec)
+    found = parse_specification(spec) if isinstance(spec, str) else spec
     if found.kind in EMBEDDED or found.path is None:
         return open_embedded(found.kind)
     if found.kind in PUBLISHED:

@@ -3,6 +3,8 @@
 Nothing here imports PyTorch, so that the command line refuses a wrong name at once.
 """
 
+import hashlib
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,9 +39,14 @@ class Specification:
 
     @property
     def label(self) -> str:
-        """A short name, that of the folder for images of your own and else the kind."""
-        own = self.path.resolve().name if self.path and self.kind == "imagefolder" else ""
-        return own or self.kind
+        """A short name: the kind, or for your own images their folder and a hash of its path.
+
+        The hash tells two folders of one name apart, such as a/photos and b/photos.
+        """
+        if self.path is None or self.kind != "imagefolder":
+            return self.kind
+        path = self.path.resolve()
+        return f"{path.name or self.kind}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
 
     @property
     def in_files(self) -> bool:

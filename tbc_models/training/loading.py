@@ -17,9 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from tbc_models.data import Data, Images
 from tbc_models.training.recipes import Recipe, Transform, to_evaluate, to_train
 
+STREAMS = 2
+"""Version of the random streams, to be raised when the same seeds give other batches or other
+augmentation. Version 1 gave some seeds of different length the same stream."""
+
 
 def seed_of(*numbers: int) -> int:
-    """Combine several numbers into one seed; other numbers give an unrelated seed.
+    """Combine several numbers into one seed; different numbers give unrelated seeds.
 
     Args:
         numbers: integers, such as a seed, an epoch and the index of an image.
@@ -38,10 +42,10 @@ def seed_of(*numbers: int) -> int:
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
-    """Which images are in which batch: a new order every epoch, cut into full batches.
+    """The images of each batch: a new order every epoch, cut into full batches.
 
-    A batch is divided among the processes of a run, so that together they see what one process
-    alone would see. Images left over after the last full batch are not used in that epoch.
+    A batch is divided among the processes of a run, so that together they see the same images as
+    one process would. Images left over after the last full batch are not used in that epoch.
 
     Args:
         images: number of images.

@@ -1,18 +1,19 @@
 """Name the classes of photographs with a trained network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from tbc_models.data.errors import BadImageError
 from tbc_models.data.folders import read_image
 from tbc_models.training.callbacks import Checkpoint, read_checkpoint
 from tbc_models.training.recipes import to_evaluate
 
 
 class Prediction(NamedTuple):
-    """What a network takes an image for.
+    """The most probable classes of an image.
 
     Attributes:
         file: the image.
@@ -26,7 +27,11 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    checkpoint: Path | Checkpoint, images: Sequence[Path], *, top: int = 5
+    checkpoint: Path | Checkpoint,
+    images: Sequence[Path],
+    *,
+    top: int = 5,
+    skipped: Callable[[BadImageError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Name the most probable classes of image files.
 
@@ -36,13 +41,15 @@ def predict(
         checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
         images: image files. They are converted to grey if the network takes one channel.
         top: number of classes to name; never more than the network knows.
+        skipped: called with the error of each file that is not a readable image. By default the
+            first such error is raised.
 
     Yields:
         A prediction for each image.
 
     Raises:
         RunError: if it is not a checkpoint of `train`.
-        DataError: if a file is not a readable image; it names the file.
+        BadImageError: if a file is not a readable image and `skipped` is None; it names the file.
         OSError: if the checkpoint cannot be read.
 
     Example:
@@ -57,7 +64,13 @@ def predict(
     network = checkpoint.network()
     prepare = to_evaluate(settings.whole_recipe(), settings, settings.size)
     for file in images:
-        image = read_image(file)
+        try:
+            image = read_image(file)
+        except BadImageError as error:
+            if skipped is None:
+                raise
+            skipped(error)
+            continue
         prepared = prepare(image.convert("L") if settings.channels == 1 else image)
         with torch.no_grad():
             probabilities = network(prepared[None])[0].softmax(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tbc_models import exporting
 from tbc_models.data import Data
-from tbc_models.exporting import WEIGHTS
+from tbc_models.files import WEIGHTS
 from tbc_models.training.callbacks import (
     BEST,
     CURVES,
@@ -50,10 +50,6 @@ class StoppedError(RunError):
     Args:
         message: when it stopped, in one line.
         by: the signal.
-
-    Example:
-        >>> StoppedError("stopped after step 3", signal.SIGINT).by.name
-        'SIGINT'
     """
 
     def __init__(self, message: str, by: signal.Signals) -> None:
@@ -62,11 +58,11 @@ class StoppedError(RunError):
 
 
 class Score(NamedTuple):
-    """How well a network does on test images.
+    """Accuracy and loss of a network on test images.
 
     Attributes:
-        top1: fraction of the images for which the true class is the most probable one.
-        top5: fraction of the images for which it is among the five most probable ones.
+        top1: fraction of the images whose true class is the most probable one.
+        top5: fraction of the images whose true class is among the five most probable ones.
         loss: mean cross entropy.
     """
 
@@ -124,11 +120,13 @@ def train(
     machine = (machine or Machine()).launched()
     last = out / LAST
     machine.check(settings.batch_size, len(data.test))
-    _check_folder(out, settings, resume)
+    step = _check_folder(out, settings, resume)
     if is_first():
         _open_folder(out)
+        if resume:
+            say(_beginning(out.resolve(), step))
         say(_summary(settings, data))
-    resumed = last if resume and last.exists() else None
+    resumed = None if step is None else last
     history = History(out, settings, say, bar)
     keeper = Keeper(out, save_every)
     learner = _classifier(settings.network(), settings, machine, asdict(settings))
@@ -173,7 +171,7 @@ def fit(
     Args:
         network: the network with its initial weights; it is trained in place.
         data: images for training and testing.
-        recipe: how to train.
+        recipe: training recipe.
         seed: seed of every random choice.
         size: height and width of the images that the network sees; by default the data's.
 
@@ -313,7 +311,7 @@ def _trainer(
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence the remarks of Lightning on hardware, products and its own settings."""
+    """Silence what Lightning prints about hardware, its products and its own settings."""
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -331,7 +329,7 @@ def _summary(settings: Settings, data: Data) -> str:
     pixels = "×".join(map(str, (settings.channels, settings.size, settings.size)))
     rate = f"learning rate {settings.lr:g}"
     if settings.lr != recipe.lr and settings.lr == scaled_rate(recipe, settings.batch_size):
-        rate += f" ({recipe.lr:g} × {settings.batch_size}/{recipe.batch_size}, as the batch)"
+        rate += f" ({recipe.lr:g} × {settings.batch_size}/{recipe.batch_size}, for this batch size)"
     mirrored = ", images mirrored at random" if settings.mirror else ""
     return (
         f"{settings.model} on {settings.data}: {settings.images:,} images to train with, "
@@ -342,23 +340,33 @@ def _summary(settings: Settings, data: Data) -> str:
 
 
 def _open_folder(out: Path) -> None:
-    """Create the folder of a run; remove files that a killed run had not finished."""
+    """Create the folder of a run, and remove files that a killed run left incomplete."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (LAST, BEST, CURVES, METRICS, WEIGHTS):
         for unfinished in out.glob(f".{name}.*"):
             unfinished.unlink()
 
 
-def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
-    """Check that a run in the folder is this one; every process does, so that all of them stop."""
+def _beginning(out: Path, step: int | None) -> str:
+    if step is None:
+        return f"No run in {out}: starting a new one."
+    return f"Resuming {out} after step {step}."
+
+
+def _check_folder(out: Path, settings: Settings, resume: bool) -> int | None:
+    """Check that a run in the folder has these settings; every process does, so that all stop.
+
+    Returns:
+        The number of steps that the run has taken; None if there is no run.
+    """
     last = out / LAST
     if out.exists() and not out.is_dir():
         raise RunError(f"`out` (={out}) must be a folder, but it is a file")
     if not last.exists():
-        return
+        return None
     if not resume:
         raise RunError(f"{out} already holds a run", option="resume")
-    before, _ = read_checkpoint(last)
+    before, content = read_checkpoint(last)
     if before.classes != settings.classes:
         raise RunError(
             f"{settings.data} has {_list_classes(settings.classes)}, but the run in {out} knows "
@@ -368,7 +376,7 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
     for name, value in asdict(settings).items():
         was = getattr(before, name)
         if name == "data" and _kind(was) == _kind(value):
-            continue  # it may have moved; the fingerprint tells whether it is the same
+            continue  # it may have moved; the fingerprint shows whether it is the same
         if was == value:
             continue
         if name == "fingerprint":
@@ -381,6 +389,7 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
             f"the run in {out} started with {name.replace('_', ' ')} {was!r}, not {value!r}",
             option="settings",
         )
+    return cast("int", content["global_step"])
 
 
 def _kind(data: str) -> str:

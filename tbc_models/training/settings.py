@@ -11,6 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import nn
 
 from tbc_models.data import Data
+from tbc_models.data.errors import first_line
 from tbc_models.networks import registry
 from tbc_models.training.recipes import RECIPES, Recipe
 
@@ -34,10 +35,6 @@ class RunError(ValueError):
     Args:
         message: what is wrong, in one line.
         option: the parameter that is wrong or would avoid the error, or None.
-
-    Example:
-        >>> RunError("runs/a holds a run", option="resume").option
-        'resume'
     """
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
@@ -126,8 +123,8 @@ class Machine:
     channels_last: bool = False
     workers: int = 0
 
-    def check(self, batch_size: int, tested: int) -> None:
-        """Raise `RunError` if there are fewer devices, or images cannot be divided among them."""
+    def check_devices(self) -> None:
+        """Raise `RunError` if this machine has fewer devices."""
         gpus = torch.cuda.device_count()
         available = gpus or os.cpu_count() or 1
         if not 1 <= self.devices <= available:
@@ -137,6 +134,10 @@ class Machine:
                 f"this machine has {available} {what}",
                 option="devices",
             )
+
+    def check(self, batch_size: int, tested: int) -> None:
+        """Raise `RunError` if there are fewer devices, or images cannot be divided among them."""
+        self.check_devices()
         processes = self.devices * self.nodes
         if batch_size % processes:
             raise RunError(
@@ -207,7 +208,8 @@ def prepare(
         The settings of the run.
 
     Raises:
-        RunError: if there is no such network, or it does not take these options or images.
+        RunError: if there is no such network, or it does not take these options or images; its
+            option is "size" if the network runs on images of its own size.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -235,15 +237,26 @@ def prepare(
         size=size or data.size,
         seed=seed,
     )
-    shape = (2, settings.channels, settings.size, settings.size)
-    option = None
+    network = None
     try:
         network = registry.build(model, **settings.network_options())
-        option = "size"
-        network(torch.zeros(shape, device="meta"))
+        _run(network, settings.channels, settings.size)
     except Exception as error:  # timm raises many types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        is_size = network is not None and _runs_at_its_own_size(network, settings.channels)
         raise RunError(
-            f"{model} cannot be trained on {data.name}: {reason}", option=option
+            f"{model} cannot be trained on {data.name}: {first_line(error)}",
+            option="size" if is_size else None,
         ) from None
     return settings
+
+
+def _run(network: nn.Module, channels: int, size: int) -> None:
+    network(torch.zeros(2, channels, size, size, device="meta"))
+
+
+def _runs_at_its_own_size(network: nn.Module, channels: int) -> bool:
+    try:
+        _run(network, channels, registry.input_size(network))
+    except Exception:  # timm raises many types
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Options for data that `tbc train`, `evaluate` and `predict` share, and how they are used."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tbc_models.cli.terminal import progress_bar
+from tbc_models.data.specification import FORMS, Specification
+
+if TYPE_CHECKING:
+    from tbc_models.data import Data
+
+DataSpec = typer.Option(metavar="DATA", help=f"Data set: {', '.join(FORMS)}.")
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-images", help="Read every file first; list the unreadable ones and skip them."
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Download Fashion-MNIST or CIFAR if it is not in PATH."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Number of processes that load images, for each device.  "
+        "[default: one fewer than the CPU cores, at most 8; 0 if the images are in memory]",
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+DATA_REMEDIES = {
+    "skip_bad_images": "repair or remove it, or skip bad images with --skip-bad-images",
+    "download": "download it with --download",
+}
+
+
+def open_specified(specification: Specification, skip_bad_images: bool, download: bool) -> "Data":
+    """Open a data set; list the bad images if they are to be skipped."""
+    from tbc_models.data import open_data
+    from tbc_models.training.settings import is_first
+
+    if not skip_bad_images:
+        return open_data(specification, download=download)
+    with progress_bar() as progress:
+        task = progress.add_task("Reading images")
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        opened = open_data(specification, skip_bad_images=True, download=download, progress=report)
+    if opened.skipped and is_first():
+        typer.echo(f"Skipped bad images: {len(opened.skipped)}")
+        for file in opened.skipped[:10]:
+            typer.echo(f"  {file}")
+        if len(opened.skipped) > 10:
+            typer.echo("  …")
+    return opened
+
+
+def number_of_workers(workers: int | None, specification: Specification) -> int:
+    """Return the number that was asked for, or the default for this data set."""
+    if workers is not None:
+        return workers
+    return min(8, (os.cpu_count() or 1) - 1) if specification.in_files else 0
