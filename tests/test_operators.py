@@ -46,14 +46,21 @@ def test_counts_of_a_convolution_name_its_operator() -> None:
         operator_name(1, 2.0)  # type: ignore[arg-type]
 
 
-def test_the_layers_of_a_network_have_the_same_names() -> None:
+def test_every_layer_of_a_network_is_named_by_its_operator() -> None:
+    """EfficientNet-B0 as its paper and timm's notation describe it, with TiedSE."""
     network: Any = timm.create_model("tied_efficientnet_b0")
+    expected = {"conv_stem": "SC", "conv_head": "SC", "classifier": "FC"}
+    for stage, repeats in enumerate((1, 2, 2, 3, 3, 4, 1)):
+        for block in range(repeats):
+            name = f"blocks.{stage}.{block}"
+            expected |= {f"{name}.conv_dw": "DW", f"{name}.conv_pw": "SC"}
+            expected |= {f"{name}.se.fc1": "TFC", f"{name}.se.fc2": "TFC"}
+            if stage > 0:  # the first stage does not expand
+                expected[f"{name}.conv_pwl"] = "SC"
     named = {layer.name: layer.operator for layer in layers(network, size=64)}
-    assert named["conv_stem"] == "SC"
-    assert named["blocks.0.0.conv_dw"] == "DW"
-    assert named["blocks.0.0.se.fc1"] == "TFC"
-    assert named["classifier"] == "FC"
+    assert {name: o for name, o in named.items() if not o.startswith("BatchNorm")} == expected
     tying = tie(network, blocks=2)
-    assert {layer.name: layer.before for layer in tying.tied} == {
-        layer.name: named[layer.name] for layer in tying.tied
-    }
+    assert tying.tied
+    for layer in tying.tied:
+        assert layer.before == expected[layer.name]
+        assert layer.after == {"SC": "TBC", "FC": "TFC"}[layer.before]

@@ -222,7 +222,7 @@ def test_table_all_prints_six_tables() -> None:
     assert "13.05 −0.85" in result.output
     assert re.search(r"TiedResNet50-S\s+params \(M\)\s+13\.9 +13\.05 −0\.85", result.output)
     assert "13.05 −0.85 b" in result.output
-    assert "\nb  if the shortcut is tied, about 2.3·p² weights" in result.output
+    assert "\nb  with a tied shortcut, about 2.3·p² weights" in result.output
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 

@@ -1,14 +1,20 @@
 """The command `tbc table`."""
 
 import io
+import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.markup import escape
 
-from tbc_models.cli.terminal import progress_bar, require_writable, write_named
+from tbc_models.cli.terminal import plain_table, progress_bar, require_writable, write_named
+
+if TYPE_CHECKING:
+    from tbc_models.paper.tables import Layout
 
 app = typer.Typer()
 console = Console()
@@ -63,14 +69,31 @@ def table(
     if form is Format.terminal:
         screen = Console(record=True, file=io.StringIO(), width=80) if output else console
         for one in compared:
-            screen.print(tables.as_text(one), highlight=False)
+            screen.print(_shown(tables.lay_out(one)), highlight=False)
         text = screen.export_text() if output else ""
     elif form is Format.markdown:
         text = "\n".join(tables.as_markdown(one) for one in compared)
     else:
-        write = tables.as_json if form is Format.json else tables.as_csv
-        text = write([c for one in compared for c in one])
+        every = [c for one in compared for c in one]
+        if form is Format.csv:
+            text = tables.as_csv(every)
+        else:
+            text = json.dumps([asdict(c) for c in every], indent=1, ensure_ascii=False) + "\n"
     if output:
         write_named(output, text, "--output")
     else:
         typer.echo(text, nl=False)
+
+
+def _shown(layout: "Layout") -> Group:
+    table = plain_table("", *layout.headers[2:])
+    table.title = layout.title
+    for numbers in table.columns[1:]:
+        numbers.no_wrap = True
+    for row, column, *cells in layout.lines:
+        if row:
+            table.add_section()
+            table.add_row(f"[bold]{escape(row)}[/bold]")
+        table.add_row(f"  {column}", *cells)
+    reasons = (f"{letter}  {reason}" for letter, reason in layout.reasons.items())
+    return Group(table, *layout.notes, *reasons, "")

@@ -36,7 +36,7 @@ class TableRow:
 
     @property
     def designs(self) -> tuple[str, ...]:
-        """The three designs of a network with tied bottlenecks; of others one, the empty string."""
+        """The three designs of a network with tied bottlenecks; for others only ""."""
         tied = self.network.startswith(("tied_resnet", "tied_resnext", "tied_senet"))
         return DESIGNS if tied else ("",)
 
@@ -61,17 +61,17 @@ class TableRow:
         return reason if isinstance(reason, str) else reason.get(design, default)
 
 
-_SHORTCUT = "if the shortcut is tied, about 2.3·p² weights a block are unexplained"
-_MULTIPLY = "the unexplained weights multiply, too"
-_NOT_S = "fits the two full-size networks, not the -S"
+_SHORTCUT = "with a tied shortcut, about 2.3·p² weights per block stay unexplained"
+_MULTIPLY = "the unexplained weights cost MACs, too"
+_NOT_S = "fits the two full-size networks, not the -S networks"
 _NOT_MACS = "fitted to the parameters, not to the MACs"
 _NOT_ABLATIONS = "fitted to Table 1, not to the ablations"
-_A_LITTLE = "a little is left even with BN, ReLU and pooling"
-_OUT_OF_REACH = "out of reach with B = 1, 2, 4, 8, even without groups"
+_A_LITTLE = "a small difference remains even with BN, ReLU and pooling"
+_OUT_OF_REACH = "not reached with B = 1, 2, 4, 8, even without groups"
 _CONTRADICT = "the printed percentages contradict the row's own numbers"
-_HALF_OF_SE = "as TiedResNet101; r = 16 adds half of r = 8"
-_MACS_OF_SE = "as TiedResNet101, and SE adds next to none, not 0.4 to 0.5 G"
-_TIED_AT_2 = "all 3x3 and the entries tied at B = 2, as the text says, save more"
+_HALF_OF_SE = "as for TiedResNet101; SE with r = 16 adds half of what r = 8 adds"
+_MACS_OF_SE = "as for TiedResNet101; and SE adds almost no MACs, not 0.4 to 0.5 G"
+_TIED_AT_2 = "tying the entries and all 3x3 at B = 2, as the text says, saves more"
 _SIXTEENTH = 'a sixteenth, as the text says ("16×"); the printed 13 % is an eighth'
 
 _FULL_SIZE: Reasons = {
@@ -140,7 +140,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
         ),
         "ResNeXt101-32×4d": TableRow(
             "resnext101_32x8d",
-            reasons={"GFlops": "the row is 32×8d; a 32×4d has half the parameters and MACs"},
+            reasons={"GFlops": "the row's numbers are those of 32×8d; 32×4d has half of them"},
         ),
         "TiedResNeXt101-S": TableRow(
             "tied_resnext101_s",
@@ -162,7 +162,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
             reasons={
                 "params (M)": {
                     "literal": _HALF_OF_SE,
-                    "fitted": "as TiedResNet101; fitted to that, with r = 8",
+                    "fitted": "as for TiedResNet101, to which it is fitted; with r = 8",
                 },
                 "params (%)": {"literal": _HALF_OF_SE},
                 "GFlops": _MACS_OF_SE,
@@ -172,7 +172,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
         "ResNeSt-50-fast ‡": TableRow(
             "resnest50d",
             {"block_args": {"radix": 2, "avd": True, "avd_first": True}},
-            reasons={"GFlops": "with BN, ReLU and pooling it rounds to the paper's"},
+            reasons={"GFlops": "with BN, ReLU and pooling, it rounds to the paper's number"},
         ),
         "TiedResNeSt50-S": TableRow(
             "tied_resnest50_s",
@@ -195,7 +195,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
             of="EfficientNet-B0, SE",
             counted="attention",
             reasons={
-                "params (M)": "squeezes of a quarter of the block's input give this, r = 16 less"
+                "params (M)": "squeezing to a quarter of the block's input gives this, r = 16 less"
             },
         ),
         "EfficientNet-B0, TiedSE B=2": TableRow(
@@ -206,7 +206,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
             {"blocks": 4},
             "EfficientNet-B0, SE",
             "attention",
-            reasons={"params (%)": "squeezes of 1, 1.5 and 2.5 channels a block become 2"},
+            reasons={"params (%)": "squeezes of 1, 1.5 and 2.5 channels in each block become 2"},
         ),
     },
     4: {
@@ -229,7 +229,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
             reasons={
                 "params (M)": {"fitted": _NOT_ABLATIONS},
                 "GFlops": {
-                    "literal": "the parameters fit, the MACs do not; B of six splits is ours"
+                    "literal": "the parameters fit, the MACs do not; B for six splits is our choice"
                 },
             },
         ),
@@ -240,4 +240,4 @@ ROWS: dict[int, dict[str, TableRow]] = {
         "concatenate": TableRow("tied_resnet50", {"mixer": "concatenate"}, reasons=_ABLATION),
     },
 }
-"""The rows whose network we or timm can build, by table. The others stand in no library."""
+"""The rows whose network we or timm can build, by table. No library has the others."""

@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import groupby
-
-from rich import box
-from rich.console import Group
-from rich.table import Table as RichTable
+from typing import NamedTuple
 
 from tbc_models.count import measure
 from tbc_models.networks.registry import build
@@ -78,7 +75,7 @@ def _compare(reported: Reported) -> Iterator[Comparison]:
         yield Comparison(table, row, column, reported.printed)
         return
     if counted is None:
-        reason = "nobody has published this network in timm; the paper's number stands alone"
+        reason = "timm does not have this network: the paper's number stands alone"
         yield Comparison(table, row, column, reported.printed, reason=reason)
         return
     columns = [column, f"{column}, all"] if column == "GFlops" else [column]
@@ -117,39 +114,22 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
     return counted.parameters, counted.macs, counted.all_macs, attention
 
 
-def as_text(comparisons: list[Comparison]) -> Group:
-    """Format one table for the terminal: a line for each number, a column for each design.
+class Layout(NamedTuple):
+    """A table as text, cell by cell.
 
-    Args:
-        comparisons: comparisons of one table, from `compare`.
-
-    Returns:
-        A table that `rich` prints in 80 columns, with the reasons by letter below.
-
-    Example:
-        >>> from rich.console import Console
-        >>> Console().print(as_text(compare(6)))
-        Table 6. The mixer of TiedResNet50...
+    Attributes:
+        title: number and caption.
+        headers: names of the columns.
+        lines: cells of each line; the first names the row, or is empty if the row goes on.
+        notes: how to read the table.
+        reasons: why numbers differ, by the letter that stands in the cells.
     """
-    number = comparisons[0].table
-    headers, lines, reasons = _lines(comparisons)
-    table = RichTable(
-        title=f"Table {number}. {TABLES[number].caption}",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title_justify="left",
-    )
-    table.add_column()
-    for header in headers[2:]:
-        table.add_column(header, justify="right", no_wrap=True)
-    for row, column, *cells in lines:
-        if row:
-            table.add_section()
-            table.add_row(f"[bold]{row}[/bold]")
-        table.add_row(f"  {column}", *cells)
-    notes = [f"{letter}  {reason}" for reason, letter in reasons.items()]
-    return Group(table, *_notes(comparisons), *notes, "")
+
+    title: str
+    headers: list[str]
+    lines: list[list[str]]
+    notes: list[str]
+    reasons: dict[str, str]
 
 
 def as_markdown(comparisons: list[Comparison]) -> str:
@@ -165,29 +145,12 @@ def as_markdown(comparisons: list[Comparison]) -> str:
         >>> print(as_markdown(compare(2)).splitlines()[0])
         ### Table 2. Instance segmentation on Cityscapes with Mask R-CNN
     """
-    number = comparisons[0].table
-    headers, lines, reasons = _lines(comparisons)
-    head = [f"### Table {number}. {TABLES[number].caption}", "", f"| {' | '.join(headers)} |"]
+    title, headers, lines, notes, reasons = lay_out(comparisons)
+    head = [f"### {title}", "", f"| {' | '.join(headers)} |"]
     rule = "|---|---|" + "--:|" * (len(headers) - 2)
     body = [f"| {' | '.join(line)} |" for line in lines]
-    notes = [*_notes(comparisons), *(f"{letter}: {reason}" for reason, letter in reasons.items())]
-    return "\n".join([*head, rule, *body, "", *(f"- {note}" for note in notes)]) + "\n"
-
-
-def as_json(comparisons: list[Comparison]) -> str:
-    """Format tables as JSON: a list of comparisons, with our counts unrounded.
-
-    Args:
-        comparisons: comparisons of one or more tables, from `compare`.
-
-    Returns:
-        The JSON list.
-
-    Example:
-        >>> json.loads(as_json(compare(6)))[2]["reported"]
-        '22.0'
-    """
-    return json.dumps([asdict(c) for c in comparisons], indent=1, ensure_ascii=False) + "\n"
+    below = [*notes, *(f"{letter}: {reason}" for letter, reason in reasons.items())]
+    return "\n".join([*head, rule, *body, "", *(f"- {note}" for note in below)]) + "\n"
 
 
 def as_csv(comparisons: list[Comparison]) -> str:
@@ -210,24 +173,22 @@ def as_csv(comparisons: list[Comparison]) -> str:
     return file.getvalue()
 
 
-def _notes(comparisons: list[Comparison]) -> list[str]:
-    notes = [
-        "paper: as its authors report it; no accuracy was measured by us.",
-        "ours: counted on the built network, with the difference; a letter tells its reason.",
-    ]
-    if any(c.design for c in comparisons):
-        notes.append("Of Tied networks ours is the literal design; two fits stand beside it.")
-    if any(c.column == "GFlops" for c in comparisons):
-        notes.append("GFlops: 10⁹ MACs of convolutions and fc; all: with BN, ReLU and pooling.")
-    return notes
+def lay_out(comparisons: list[Comparison]) -> Layout:
+    """Arrange one table in lines: one for each number of the paper, a column for each design.
 
+    Args:
+        comparisons: comparisons of one table, from `compare`.
 
-def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], dict[str, str]]:
-    """Gather headers, one line for each number of the paper, and the reasons by letter."""
+    Returns:
+        The parts of the table.
+
+    Example:
+        >>> lay_out(compare(6)).headers
+        ['row', 'column', 'paper', 'ours', 'fitted', 'fitted-tbc']
+    """
     designs = [d for d in DESIGNS if any(c.design == d for c in comparisons)] or ["literal"]
-    headers = ["row", "column", "paper", "ours", *designs[1:]]
     lines: list[list[str]] = []
-    reasons: dict[str, str] = {}
+    letters: dict[str, str] = {}
     last = ""
     for (row, column), group in groupby(comparisons, key=lambda c: (c.row, c.column)):
         cells = dict.fromkeys(designs, "")
@@ -235,7 +196,7 @@ def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], d
         for c in group:
             letter = "\u00a0"  # rich would drop a plain space
             if c.reason:
-                letter = reasons.setdefault(c.reason, _letter(len(reasons)))
+                letter = letters.setdefault(c.reason, _letter(len(letters)))
             number = ""
             if c.ours is not None and c.difference is not None:
                 number = _cell(c.column, c.reported, c.ours, c.difference)
@@ -243,7 +204,29 @@ def _lines(comparisons: list[Comparison]) -> tuple[list[str], list[list[str]], d
             reported = c.reported
         lines.append(["" if row == last else row, column, reported, *cells.values()])
         last = row
-    return headers, lines, reasons
+    table = TABLES[comparisons[0].table]
+    return Layout(
+        title=f"Table {table.number}. {table.caption}",
+        headers=["row", "column", "paper", "ours", *designs[1:]],
+        lines=lines,
+        notes=_notes(comparisons),
+        reasons={letter: reason for reason, letter in letters.items()},
+    )
+
+
+def _notes(comparisons: list[Comparison]) -> list[str]:
+    notes = [
+        "paper: as its authors report it; we measured no accuracy.",
+        "ours: counted on the built network, with the difference; letters name the reasons below.",
+    ]
+    if any(c.design for c in comparisons):
+        literal = (
+            "For tied networks, ours is the literal design; the two fitted designs stand beside it."
+        )
+        notes.append(literal)
+    if any(c.column == "GFlops" for c in comparisons):
+        notes.append("GFlops: 10⁹ MACs of convolutions and fc; all: with BN, ReLU and pooling.")
+    return notes
 
 
 def _letter(i: int) -> str:
