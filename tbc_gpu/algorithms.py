@@ -8,7 +8,7 @@ channels-last image (NHWC) is stored pixel after pixel: the B blocks of a pixel 
 like B thin pixels.
 
 ==================== ============================== ================ =======================
-algorithm            where the blocks go            copies none from for
+algorithm            where the blocks go            no copy for      supports
 ==================== ============================== ================ =======================
 `fold`               into the batch                 NCHW             any kernel and stride
 `fold_channels_last` into the batch                 (copies twice)   any kernel and stride
@@ -210,7 +210,8 @@ def repeat_for_blocks(filters: Tensor, groups: int, blocks: int) -> Tensor:
     groups, blocks = as_int("groups", groups, 1), as_int("blocks", blocks, 1)
     if filters.shape[0] % groups:
         raise ValueError(
-            f"`filters` (shape {tuple(filters.shape)}) must divide into `groups` (={groups})"
+            f"the first dimension of `filters` (shape {tuple(filters.shape)}) must be divisible by "
+            f"`groups` (={groups})"
         )
     return _repeat(filters, groups, blocks)
 

@@ -12,8 +12,8 @@ their module             their names              ours
 and                      ``NAME.fc.2.weight``     ``NAME.fc2.weight``
 ======================== ======================== ========================
 
-and biases likewise. Where the authors' names of the tied layers inside a module differ, our module
-lists them in an attribute: `tbc_models.TiedSE` has
+Biases are renamed in the same way. A module of ours whose tied layers have other names in the
+authors' module lists these in an attribute: `tbc_models.TiedSE` has
 ``authors_names = {"fc1": "fc.0", "fc2": "fc.2"}``.
 
 The values are the same, but with groups (TGC) the channels come in another order, that of
@@ -44,9 +44,10 @@ def from_authors(
         around: for each TGC layer two lists: the layers whose outputs it reads, and the layers
             that read its outputs, each with the normalisations in between, for example
             ``{"conv2": (["conv1", "bn1"], ["bn2", "conv3"])}``. Layers that treat each channel
-            alone, such as normalisations and depthwise convolutions, are permuted as a whole; of
-            other layers only the output channels, or the input channels, are. An empty list means
-            that the network's own input, or output, is in the authors' order.
+            alone, such as normalisations and depthwise convolutions, are permuted as a whole. Other
+            layers are permuted on one side: the output channels of those before, the input channels
+            of those after. An empty list means that the network's own input, or output, is in the
+            authors' order.
 
     Returns:
         The state dict for `model`; it shares the tensors of `state_dict` that need no permutation.

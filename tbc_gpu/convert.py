@@ -5,7 +5,7 @@
 >>> [(layer.name, layer.before, layer.after) for layer in tying.tied]
 [('2', 'SC', 'TBC')]
 >>> [(layer.name, layer.reason) for layer in tying.left]
-[('0', '3 input channels do not divide by groups·blocks (1·2)')]
+[('0', '3 input channels are not divisible by groups·blocks (1·2)')]
 """
 
 import copy
@@ -292,7 +292,7 @@ def _obstacle(layer: nn.Module, blocks: int) -> str | None:
         ends, what = tuple(getattr(layer, size) for size in _SIZES), "features"
     for end, size in zip(("input", "output"), ends, strict=True):
         if size % (groups * blocks):
-            return f"{size} {end} {what} do not divide by groups·blocks ({groups}·{blocks})"
+            return f"{size} {end} {what} are not divisible by groups·blocks ({groups}·{blocks})"
     return None
 
 

@@ -1,13 +1,13 @@
 """Standard convolution, Eq. (1), group convolution, Eq. (2), and their derivatives.
 
-`x` is X, the input (N, C_in, H, W); `w` is W, the filters; `y` is X̃, the output. The one
-sum that everything else in this package is made of stands in `standard_conv`:
+`x` is the input X, (N, C_in, H, W); `w` holds the filters W; `y` is the output X̃. Everything else
+in this package is built from one sum, which `standard_conv` computes:
 
     y[n, o, p, q] = b[o] + Σ_c Σ_i Σ_j w[o, c, i, j] · x̂[n, c, p·s + i·d, q·s + j·d]
 
-with s the stride, d the dilation, and x̂ the input with its padding of zeros around it. It is
-computed one kernel tap (i, j) at a time: a matrix product of w[:, :, i, j] with the pixels
-which that tap meets.
+with s the stride, d the dilation, and x̂ the input with its padding of zeros around it. The sum is
+computed one kernel tap (i, j) at a time, as a matrix product of w[:, :, i, j] with the pixels that
+this tap reads.
 
 A derivative `f_backward(dy, x, w, …)` takes dy, the derivative of the loss with respect to the
 output, then the input and the filters of the forward call `f(x, w, b, …)`, with the same options.
@@ -45,7 +45,7 @@ def split(array: Array, parts: int, *, axis: int) -> list[Array]:
         The parts in order; they are views of the array if its library has views.
 
     Raises:
-        ValueError: if there is no such axis, or it does not divide into `parts`.
+        ValueError: if there is no such axis, or its size is not divisible by `parts`.
 
     Example:
         >>> import numpy as np
@@ -201,7 +201,7 @@ def group_conv(
 
     Raises:
         TypeError: as `standard_conv`.
-        ValueError: as `standard_conv`, or if the channels do not divide into the groups.
+        ValueError: as `standard_conv`, or if the channels are not divisible by `groups`.
 
     Example:
         >>> import numpy as np

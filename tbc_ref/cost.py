@@ -86,7 +86,7 @@ def group_conv(
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the channels do not divide by `groups`.
+        ValueError: if a count is less than one, or the channels are not divisible by `groups`.
 
     Example:
         >>> group_conv(64, 64, 3, groups=4, output_size=56)
@@ -125,7 +125,7 @@ def tied_block_conv(
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the channels do not divide by `blocks`.
+        ValueError: if a count is less than one, or the channels are not divisible by `blocks`.
 
     Example:
         >>> tied_block_conv(64, 64, 3, blocks=4, output_size=56)
@@ -167,7 +167,7 @@ def tied_block_group_conv(
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the channels do not divide by G·B.
+        ValueError: if a count is less than one, or the channels are not divisible by G·B.
 
     Example:
         >>> tied_block_group_conv(64, 64, 3, groups=2, blocks=4, output_size=56)
@@ -219,7 +219,7 @@ def tied_block_linear(
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the features do not divide by `blocks`.
+        ValueError: if a count is less than one, or the features are not divisible by `blocks`.
 
     Example:
         >>> tied_block_linear(256, 16, blocks=8)

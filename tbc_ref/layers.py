@@ -111,7 +111,7 @@ class Convolution(Layer):
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the channels do not divide.
+        ValueError: if a count is less than one, or the channels are not divisible by G·B.
 
     Example:
         >>> import numpy as np
@@ -162,7 +162,7 @@ class Linear(Layer):
 
     Raises:
         TypeError: if a count is not an int.
-        ValueError: if a count is less than one, or the features do not divide.
+        ValueError: if a count is less than one, or the features are not divisible by `blocks`.
 
     Example:
         >>> import numpy as np

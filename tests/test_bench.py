@@ -252,7 +252,8 @@ def test_tune_refuses_to_install_where_it_cannot_before_it_measures(
     # Permissions would not stop root, who may run the tests.
     monkeypatch.setattr("os.access", lambda path, _: Path(path) != denied)
     monkeypatch.setattr(layers, "time_layer", lambda *_, **__: pytest.fail("it measures"))
-    assert "cpu.json cannot be written" in refused("tune", *TINY, "--install")
+    said = refused("tune", *TINY, "--install").replace(" ", "")  # a long path is broken anywhere
+    assert "cpu.jsoncannotbewritten" in said
 
 
 @pytest.mark.usefixtures("_one_quick_case")

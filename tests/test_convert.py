@@ -222,12 +222,12 @@ def hooked(register: str) -> nn.Module:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (nn.Conv2d(3, 8, 3), "3 input channels do not divide by groups·blocks (1·2)"),
+        (nn.Conv2d(3, 8, 3), "3 input channels are not divisible by groups·blocks (1·2)"),
         (nn.Conv2d(12, 6, 3, groups=3), ""),
-        (nn.Conv2d(12, 9, 3, groups=3), "9 output channels do not divide by groups·blocks (3·2)"),
-        (nn.Linear(4, 5), "5 output features do not divide by groups·blocks (1·2)"),
+        (nn.Conv2d(12, 9, 3, groups=3), "9 output channels are not divisible by groups·"),
+        (nn.Linear(4, 5), "5 output features are not divisible by groups·blocks (1·2)"),
         (nn.Conv2d(8, 16, 3, groups=8), "depthwise: a filter reads one channel"),
-        (nn.Conv2d(1, 8, 3), "1 input channels do not divide"),
+        (nn.Conv2d(1, 8, 3), "1 input channels are not divisible"),
         (TiedBlockConv2d(8, 8, 3, blocks=2), "already tied"),
         (TiedBlockLinear(8, 8, blocks=2), "already tied"),
         (nn.Conv1d(8, 8, 3), "a Conv1d: only nn.Conv2d and nn.Linear"),

@@ -146,7 +146,7 @@ def test_options_of_the_block_join_those_of_the_network() -> None:
 def test_odd_widths_are_tied_as_far_as_they_divide() -> None:
     block: Any = TiedBottleneck(30, 30, splits=3, blocks=(1, 2, 3), base_width=32, design="fitted")
     assert [getattr(conv, "blocks", 1) for conv in block.conv2] == [1, 1, 3]  # of 15 channels
-    assert type(block.conv1) is nn.Conv2d  # 45 outputs do not divide by two
+    assert type(block.conv1) is nn.Conv2d  # 45 outputs are not divisible by two
     shortcut = downsample_conv(30, 120, 1, stride=2)
     block = TiedBottleneck(30, 30, 2, shortcut, blocks=(1, 1, 1, 1), design="fitted")
     assert block.downsample[0].blocks == 2
@@ -286,10 +286,10 @@ BOTTLENECKS: list[tuple[dict[str, Any], str]] = [
     ({"mixer": "concat"}, r"did you mean 'concatenate'\?"),
     ({"blocks": (1, 2)}, r"`blocks` \(=\(1, 2\)\) must be 4 ints"),
     ({"blocks": (1, 2, 4, 0)}, r"must be 4 ints of at least 1"),
-    ({"splits": 5}, r"`splits` \(=5\) must be one of \(2, 4, 6, 8\), or name `blocks`"),
+    ({"splits": 5}, r"`splits` \(=5\) must be one of \(2, 4, 6, 8\), or give `blocks`"),
     ({"base_width": 4}, r"a split is 4 channels wide, too few for .* 8 `blocks`"),
     ({"groups": 3}, r"`groups` \(=3\) must divide the width of a split \(=32\)"),
-    ({"cardinality": 32}, r"`cardinality` \(=32\) must be 1: name `groups`"),
+    ({"cardinality": 32}, r"`cardinality` \(=32\) must be 1: use `groups`"),
     ({"blocks": 4}, r"`blocks` \(=4\) must be 4 ints"),
     ({"blocks": (1, 2, 4, True)}, r"must be 4 ints"),
     ({"splits": 0}, r"`splits` \(=0\) must be at least 1"),

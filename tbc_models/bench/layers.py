@@ -204,7 +204,7 @@ def time_layer(
 
 
 class Alike(NamedTuple):
-    """What is the same in rows whose ratios are averaged: all but channels, size and blocks."""
+    """What rows must share for their ratios to be averaged: all but channels, size and blocks."""
 
     layout: str
     kernel_size: int
@@ -221,7 +221,7 @@ def classes(rows: Sequence[LayerRow]) -> dict[Alike, list[LayerRow]]:
         rows: measured times.
 
     Returns:
-        Rows by what is the same in them.
+        The rows of each group, by what they share.
 
     Example:
         >>> list(classes([LayerRow(LayerCase(8, 8, 3, 2, 8, 2), {})]))[0][:4]
@@ -255,7 +255,7 @@ def mean_ratio(rows: Sequence[LayerRow], name: str, baseline: str = AUTHORS) -> 
 
 
 def summaries(rows: Sequence[LayerRow]) -> list[str]:
-    """Summarise the speed of `tied_block_conv2d` over all cases in words.
+    """Summarise the speed of `tied_block_conv2d` in sentences.
 
     Args:
         rows: measured times, including the baselines.
@@ -266,22 +266,23 @@ def summaries(rows: Sequence[LayerRow]) -> list[str]:
     Example:
         >>> times = {n: Time(3.0, 3, 3) for n in ("dilated", CHOSEN, AUTHORS, BACK)}
         >>> print(summaries([LayerRow(LayerCase(8, 8, 3, 1, 8, 2), times)])[0])
-        float32, N = 8, channels_last, forward, 1 cases: 1.00 of ...
+        float32, N = 8, channels_last, forward, 1 cases: on average 1.00 ...
     """
     by_kind: dict[Alike, list[LayerRow]] = {}
     for alike, same in classes(rows).items():
         by_kind.setdefault(alike._replace(kernel_size=0, stride=0), []).extend(same)
-    told = []
+    sentences = []
     for (layout, _, _, training, dtype, batch), same in by_kind.items():
         of_best = [row.times[CHOSEN].median / row.best() for row in same]
         back = mean_ratio(same, CHOSEN, BACK)
         near = sum(ratio <= 1.15 for ratio in of_best)
-        told.append(
+        sentences.append(
             f"{dtype}, N = {batch}, {layout}, {'both ways' if training else 'forward'}, "
             f"{len(same)} cases: "
-            f"{mean_ratio(same, CHOSEN):.2f} of the authors' fold"
-            f"{f', {back:.2f} of the fold copied back' if back else ''}; "
-            f"at most {max(row.ratio(CHOSEN) for row in same):.2f} of the fold; within 15 % of the "
-            f"best algorithm in {near / len(same):.0%}, at worst {max(of_best):.2f} of it."
+            f"on average {mean_ratio(same, CHOSEN):.2f} times as long as the authors' fold"
+            f"{f' ({back:.2f} times as the fold copied back)' if back else ''}, "
+            f"at most {max(row.ratio(CHOSEN) for row in same):.2f} times; at most 1.15 times as "
+            f"long as the fastest algorithm in {near / len(same):.0%} of the cases, at most "
+            f"{max(of_best):.2f} times in all."
         )
-    return told
+    return sentences

@@ -16,15 +16,8 @@ from tbc_models.bench.timing import Time, interleaved
 # Words in the names of operations and kernels; the first kind that matches counts.
 KINDS = {
     "copy": (
-        "copy",
-        "aten::cat",
-        "catarray",
-        "fill",
-        "zero",
-        "memcpy",
-        "memset",
-        "nchwto",
-        "nhwcto",
+        *("copy", "aten::cat", "catarray", "fill", "zero"),
+        *("memcpy", "memset", "nchwto", "nhwcto"),
     ),
     "convolution": ("conv", "gemm", "addmm", "aten::mm", "fprop", "dgrad", "wgrad"),
     "normalisation": ("batch_norm", "bn_"),

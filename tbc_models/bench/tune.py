@@ -92,9 +92,7 @@ def learn(rows: Iterable[LayerRow]) -> Table:
     by_kind: dict[Kind, list[Timed]] = {}
     for row in rows:
         timed = {name: row.times[name].median for name in algorithms(row.case) if name in row.times}
-        if (
-            row.case.kernel_size == 1
-        ):  # there `dilated` does the same, and is fast on one thread, too
+        if row.case.kernel_size == 1:  # `dilated` does the same, and is fast on one thread too
             timed.pop("conv3d", None)
         by_kind.setdefault(kind_of(row.case), []).append(Timed(_sizes(row.case), timed))
     return {kind: _grow(timed) for kind, timed in sorted(by_kind.items())}

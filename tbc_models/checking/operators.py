@@ -104,7 +104,7 @@ class OperatorRow:
 
 
 def run_reference(case: Case, array: Callable[[Any], Any] = np.asarray) -> Results:
-    """Run a case through `tbc_ref`, on the arrays that `array` makes of NumPy's."""
+    """Run a case through `tbc_ref`, on its arrays as `array` converts them."""
     name, _ = OPERATORS[case.operator]
     x, w, dy = array(case.x), array(case.w), array(case.dy)
     b = None if case.b is None else array(case.b)
@@ -126,7 +126,7 @@ def run_torch(case: Case, device: str) -> Results:
 
     def tensor(array: NDArray[Any]) -> torch.Tensor:
         """Copy an array to the device and dtype, and keep its strides, as `Tensor.to` does not."""
-        if any(stride < 0 for stride in array.strides):  # which PyTorch does not have
+        if any(stride < 0 for stride in array.strides):  # PyTorch does not have these
             array = array.copy()
         source = torch.from_numpy(array)
         at: Any = {"device": device, "dtype": getattr(torch, case.dtype)}
@@ -152,7 +152,7 @@ def run_torch(case: Case, device: str) -> Results:
 
 @contextmanager
 def _exact_kernels(dtype: DType) -> Iterator[None]:
-    """Keep PyTorch from kernels that compute in a lower precision, or wrongly."""
+    """Keep PyTorch from using kernels that are less precise, or wrong."""
     # TF32 would round float32 products to 10 bits. On CPUs with AMX, oneDNN's 16-bit convolutions
     # are wrong where the stride is larger than the kernel (PyTorch issue 169688). Random cases gave
     # wrong results and crashes, in PyTorch's own conv2d too, and neither without oneDNN.

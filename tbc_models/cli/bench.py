@@ -328,16 +328,16 @@ def tune(
 
 
 def _start(device: str, threads: int | None) -> None:
-    """Refuse what cannot be measured, prepare the process, and print the machine."""
+    """Refuse a device that is not there, prepare the process, and print the machine."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
     if device == "cpu":
         _keep_freed_memory()
-    if device == "cuda":  # cuDNN convolves float32 in TF32 by default: multiply matrices so, too
+    if device == "cuda":  # as cuDNN's convolutions of float32 do by default, use TF32
         torch.set_float32_matmul_precision("high")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler prints a log
     if threads:
         torch.set_num_threads(threads)
     about = _machine(device)
@@ -348,7 +348,7 @@ def _start(device: str, threads: int | None) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Start this command again with `ALLOCATOR`, unless it has it (glibc reads it at the start)."""
+    """Restart this command with `ALLOCATOR`, which glibc reads only when a process starts."""
     from tbc_models.bench.timing import ALLOCATOR
 
     if platform.system() == "Linux" and not ALLOCATOR.items() <= os.environ.items():
@@ -366,6 +366,7 @@ def _words(given: Sequence[StrEnum] | None, usual: Sequence[StrEnum]) -> tuple[s
 
 
 def _finish(file: Path | None, device: str, rows: list[dict[str, Any]], **about: Any) -> None:
+    """Write the rows to the file of --json, if it was given."""
     if file is not None:
         write_report(file, "--json", {"rows": rows}, _machine(device) | about)
 

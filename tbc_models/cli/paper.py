@@ -50,8 +50,8 @@ def table(
     """Regenerate a table of the paper: its numbers beside our counts on the built networks.
 
     Prints the paper's parameters and MACs beside ours, for each of the three designs of the tied
-    bottleneck, and gives a reason where they differ by more than rounding. Accuracies are only the
-    paper's.
+    bottleneck, and gives a reason where they differ by more than rounding. Accuracies are those of
+    the paper.
     """
     known = {str(n): [n] for n in range(1, 7)} | {"all": list(range(1, 7))}
     number = number.lower()

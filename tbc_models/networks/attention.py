@@ -144,9 +144,9 @@ class TiedGCB(nn.Module):
                 f"`blocks` (={blocks}), not {hidden}"
             )
         dd = {"device": device, "dtype": dtype}
-        # Tied with B = 1, which is a plain convolution: timm's ResNet draws the weights of every
-        # nn.Conv2d anew, for its fan-out. With one output channel they would be so large that the
-        # softmax looked at a single position.
+        # With B = 1 this computes the same as an nn.Conv2d, whose weights timm's ResNet would draw
+        # again, for its fan-out: with one output channel they would be so large that the softmax
+        # would select a single position.
         self.mask = TiedBlockConv2d(channels, 1, 1, **dd, blocks=1)  # type: ignore[arg-type]
         self.conv1 = TiedBlockConv2d(channels, hidden, 1, **dd, blocks=blocks)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm((hidden, 1, 1), **dd)  # type: ignore[arg-type]

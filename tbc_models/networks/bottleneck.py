@@ -75,7 +75,7 @@ class TiedBottleneck(nn.Module):
         dtype: dtype of the parameters.
         splits: s, the number of splits; each has a 3x3 convolution of its own.
         blocks: B of each split; by default those of `BLOCKS`. Where a width is not divisible by
-            G·B, the largest smaller B that fits is taken, and likewise for the entry's B = 2.
+            G·B, the largest smaller B that fits is used; so it is for the entry's B = 2.
         mixer: "sum" mixes the sum of the splits, "concatenate" all of them; "none" has no mixer.
         design: "literal", "fitted" or "fitted-tbc"; see the table above.
         groups: G of each split; more than one gives TGC, as in TiedResNeXt (Fig. 4b).
@@ -127,7 +127,7 @@ class TiedBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         if cardinality != 1:
-            raise ValueError(f"`cardinality` (={cardinality}) must be 1: name `groups` instead")
+            raise ValueError(f"`cardinality` (={cardinality}) must be 1: use `groups` instead")
         check_choice("design", design, get_args(Design))
         check_choice("mixer", mixer, get_args(Mixer))
         width = planes * as_int("base_width", base_width, 1) // 64  # u
@@ -288,7 +288,7 @@ def convolution(
 
 
 def tied_copy(conv: nn.Conv2d, *, blocks: int, bias: bool = False) -> nn.Module:
-    """Copy a convolution with its filters tied, and drawn anew as `convolution` draws them.
+    """Copy a convolution with tied filters, whose weights are drawn as in `convolution`.
 
     Args:
         conv: the plain convolution; it is not changed.
@@ -341,7 +341,7 @@ def fitting_blocks(
     """
     splits, groups = as_int("splits", splits, 1), as_int("groups", groups, 1)
     if blocks is None and splits not in BLOCKS:
-        raise ValueError(f"`splits` (={splits}) must be one of {tuple(BLOCKS)}, or name `blocks`")
+        raise ValueError(f"`splits` (={splits}) must be one of {tuple(BLOCKS)}, or give `blocks`")
     blocks = BLOCKS[splits] if blocks is None else blocks
     whole = isinstance(blocks, Sequence) and all(type(B) is int and B > 0 for B in blocks)
     if not whole or len(blocks) != splits:

@@ -1,7 +1,7 @@
 """The smallest image that a network accepts: its total stride in each direction.
 
-Below that the padding would make up pixels that the image does not have, and the last features
-would mean nothing. timm's networks compute them in silence; ours raise a ValueError.
+On smaller images the last convolutions would read more padding than pixels, and their features
+would mean nothing. timm's networks compute them without a warning; ours raise a ValueError.
 """
 
 from typing import Any, cast
@@ -99,7 +99,7 @@ def total_stride(network: nn.Module) -> int:
     """
     info: Any = network.feature_info
     steps: list[int] = (
-        info.reduction()  # of the features that features_only takes
+        info.reduction()  # with features_only, of the features that were chosen
         if hasattr(info, "reduction")
         else [stage["reduction"] for stage in info]
     )

@@ -20,8 +20,9 @@ BASELINES = (
     *("seresnet50", "seresnet101", "resnest50d", "efficientnet_b0"),
     *("hrnet_w18", "hrnet_w32", "hrnet_w40", "ghostnet_100"),
 )
-"""What the paper compares with, by timm's names. timm has no ShuffleNet; its ResNeSt-50-fast is
-``resnest50d`` with ``block_args={"radix": 2, "avd": True, "avd_first": True}``."""
+"""The networks that the paper compares with, by timm's names. timm has no ShuffleNet. Its name for
+ResNeSt-50-fast is ``resnest50d``, with
+``block_args={"radix": 2, "avd": True, "avd_first": True}``."""
 
 
 def build(name: str, **options: Any) -> nn.Module:

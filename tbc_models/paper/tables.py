@@ -1,7 +1,7 @@
 """The paper's Tables 1 to 6 regenerated: its numbers beside our counts.
 
 Parameters are counted on the built network; MACs are those of the operations that PyTorch runs for
-one image of 224x224 pixels (`tbc_models.count.measure`). Accuracies are only the paper's.
+one image of 224x224 pixels (`tbc_models.count.measure`). Accuracies are the paper's.
 """
 
 import csv
@@ -108,9 +108,8 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
     chosen = {"design": design} if design else {}
     network = build(name, **json.loads(options), **chosen)
     counted = measure(network)
-    attention = sum(
-        p.numel() for n, p in network.named_parameters() if ".se." in n
-    )  # where timm's blocks keep it
+    # timm's blocks keep their attention as `se`.
+    attention = sum(p.numel() for n, p in network.named_parameters() if ".se." in n)
     return counted.parameters, counted.macs, counted.all_macs, attention
 
 

@@ -1,7 +1,7 @@
 """What a small network needs besides convolutions: activations, norms, pooling, a loss.
 
 The paper's operators are in the other files. Its modules (Fig. 4 and 5) and training also need
-these functions, so that whole modules and whole trainings can be checked as well.
+these functions, so that whole modules and whole training runs can be checked too.
 """
 
 from .activation import relu, relu_backward, sigmoid, sigmoid_backward, softmax, softmax_backward

@@ -158,9 +158,7 @@ def max_pool_backward(
     for at_tap in taps:
         wins = x_pad[at_tap] == largest
         dx_pad[at_tap] += xp.where(wins, dy, xp.zeros_like(dy))
-        dy = xp.where(
-            wins, xp.zeros_like(dy), dy
-        )  # already passed on: later equal pixels get nothing
+        dy = xp.where(wins, xp.zeros_like(dy), dy)  # later pixels that are equal get nothing
     return dx_pad[geo.inside(x.shape[2:])]
 
 
@@ -171,7 +169,7 @@ def flatten(x: Array) -> Array:
         x: (N, …), float32 or float64.
 
     Returns:
-        (N, all that a sample has).
+        (N, D), where D is the number of entries of a sample.
 
     Raises:
         TypeError: for anything but a float32 or float64 array.
@@ -192,7 +190,7 @@ def flatten_backward(dy: Array, x: Array) -> Array:
     """Derivative of `flatten`: dy in the shape that `x` had.
 
     Args:
-        dy: derivative of the loss with respect to the output, (N, all that a sample has).
+        dy: derivative of the loss with respect to the output, (N, D).
         x: the input, (N, …).
 
     Returns:
