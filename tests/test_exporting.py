@@ -47,7 +47,7 @@ def test_tie_shows_before_and_after(tmp_path: Path) -> None:
     # Of random weights a share of 1 − 1/B² is lost, to about a percent.
     assert re.search(r"layer4\.1\.conv2 +SC→TBC +2,359,296 +589,824 +0\.86[567]", text)
     assert re.search(r"fc +FC→TFC +513,000 +128,500", text)
-    assert re.search(r"3 input channels do not divide by groups·blocks \(1·2\) +1 ", text)
+    assert re.search(r"3 input channels are not divisible by groups·blocks \(1·2\) +1 ", text)
     assert max(map(len, text.splitlines())) <= 80
     stored = json.loads(report.read_text())
     assert (stored["before"]["macs"], stored["after"]["macs"]) == (before.macs, after.macs)
@@ -99,7 +99,7 @@ def test_a_tied_network_goes_through_files_to_onnxruntime(
 def test_our_networks_are_exported_as_group_convolutions(tmp_path: Path) -> None:
     file = tmp_path / "network.onnx"
     text = run("export", "tied_resnet14_s", file)
-    assert "tied_resnet14_s with random weights, for images of 32² pixels in any batch" in text
+    assert "tied_resnet14_s with random weights, for images of 32² pixels and any batch size" in text
     import onnx
 
     nodes = onnx.load(file).graph.node

@@ -190,7 +190,7 @@ def test_a_signal_stops_a_run_with_a_word(by: signal.Signals, code: int, tmp_pat
         _, told = process.communicate()
     assert process.returncode == code
     assert "Error: stopped after step" in told
-    assert f"the last good checkpoint is {out / 'last.ckpt'}" in told
+    assert f"the last good checkpoint is {out / 'last.ckpt'}; run the command again with" in told
     assert "Traceback" not in told
 
 

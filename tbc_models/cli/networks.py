@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tbc_models.cli.terminal import (
@@ -132,9 +133,9 @@ def summary(
     console.print(shown, highlight=False)
     same = totals == (measured.parameters, measured.macs)
     console.print(
-        "By formula, layer by layer; counted on the built network: "
-        f"{measured.parameters:,} parameters, {measured.macs / 1e6:.2f} M MACs "
-        f"({'the same' if same else 'the rest is computed outside of layers'}).",
+        "The table is by formula, layer by layer. PyTorch counts on the built network "
+        f"{measured.parameters:,} parameters and {measured.macs / 1e6:.2f} M MACs: "
+        f"{'the same' if same else 'the rest is computed outside of layers'}.",
         highlight=False,
     )
 
@@ -304,7 +305,7 @@ def export(
         raise typer.BadParameter(first_line(error), param_hint="OUT.onnx") from None
     except exporting.MismatchError as error:
         console.print(
-            f"{name}: {error}: {verdict(False)}. {file} was not written.",
+            f"{name}: {error}: {verdict(False)}. {escape(str(file))} was not written.",
             highlight=False,
             soft_wrap=True,
         )
@@ -313,10 +314,11 @@ def export(
         raise typer.BadParameter(
             f"{name} cannot be exported: {first_line(error)}", param_hint="NAME"
         ) from None
+    source = f"the weights of {escape(str(weights))}" if weights else "random weights"
     console.print(
-        f"{file}: {name} with {'its' if weights else 'random'} weights, for images of {pixels}² "
-        f"pixels in any batch. onnxruntime differs from PyTorch by {difference:.1e} of the "
-        f"largest output: {verdict(True)}",
+        f"{escape(str(file))}: {name} with {source}, for images of {pixels}² pixels and any batch size. "
+        f"onnxruntime differs from PyTorch by {difference:.1e} of the largest output: "
+        f"{verdict(True)}",
         highlight=False,
         soft_wrap=True,
     )

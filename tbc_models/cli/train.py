@@ -24,6 +24,7 @@ from tbc_models.data.specification import parse_specification
 _TRAIN_REMEDIES = {
     **DATA_REMEDIES,
     "resume": "resume it with --resume, or choose another folder with --out",
+    "stopped": "run the command again with --resume to continue",
     "settings": "use the settings that it started with, or choose another folder with --out",
     "batch_size": "choose another one with --batch-size",
     "devices": "choose another number with --devices",

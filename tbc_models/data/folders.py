@@ -150,7 +150,7 @@ def _imagenet(path: Path) -> list[ImageFolder]:
         for name, part in stored.items()
         if not (path / name).exists() and not (path / ARCHIVE_META[part][0]).exists()
     ]
-    if missing:  # torchvision would unpack the first archive before it misses the second
+    if missing:  # torchvision would unpack one archive before it finds that another is missing
         raise DataError(
             f"ImageNet is incomplete in {path}: put {', '.join(missing)} there, "
             "as torchvision.datasets.ImageNet stores it"

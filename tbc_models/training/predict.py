@@ -40,7 +40,7 @@ def predict(
     Args:
         checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
         images: image files. They are converted to grey if the network takes one channel.
-        top: number of classes to name; never more than the network knows.
+        top: number of classes to name; all of them if the network knows fewer.
         skipped: called with the error of each file that is not a readable image. By default the
             first such error is raised.
 

@@ -15,7 +15,7 @@ Transform = Callable[[Any], Tensor]
 
 
 class Pixels(Protocol):
-    """What the preparation of images depends on: `Data` and `Settings` both have it."""
+    """What the preparation of images depends on: attributes that `Data` and `Settings` share."""
 
     @property
     def mean(self) -> Sequence[float]:
@@ -116,10 +116,11 @@ RECIPES = {
 }
 """The paper (section Implementation) gives these parts of `paper`: SGD with a momentum of 0.9,
 batches of 256, a learning rate of 0.1 divided by 10 every 30 epochs, 100 epochs, and "random
-cropping". It gives no weight decay and mentions no mirroring: those of `paper`, and the random
-resized crop, are standard practice for ResNets on ImageNet. Of the rows marked † the paper says
-"larger epochs, label smoothing, cosine learning scheduler and heavier data augmentation"; the
-numbers of `strong` are ours. `small` is ours, too, for images of 8 to 64 pixels."""
+cropping". It does not give the weight decay or mention mirroring: our weight decay, mirroring and
+random resized crop are standard practice for ResNets on ImageNet. For the rows marked † the paper
+lists "larger epochs, label smoothing, cosine learning scheduler and heavier data augmentation"
+without numbers; those of `strong` are ours. `small`, for images of 8 to 64 pixels, is ours as well.
+"""
 
 
 def optimizer(network: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LambdaLR]:

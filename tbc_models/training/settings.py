@@ -44,7 +44,7 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a run learns; its checkpoints hold it, to compare on resuming.
+    """All settings that determine what a run learns; checkpoints store them for resuming.
 
     Attributes:
         model: name of the network, as registered with timm.
@@ -188,7 +188,7 @@ def prepare(
     seed: int = 0,
     mirror: bool = True,
 ) -> Settings:
-    """Decide what a run will learn, and check that the network accepts its images.
+    """Complete the settings of a run, and check that the network accepts the images.
 
     Args:
         model: name of a network, as registered with timm.
@@ -201,8 +201,8 @@ def prepare(
             the batch size (`scaled_rate`).
         size: height and width in pixels of what the network sees; by default the data's.
         seed: seed of every random choice.
-        mirror: whether training images may be mirrored at random. They are only if a mirrored image
-            of `data` belongs to the same class.
+        mirror: whether training images may be mirrored at random. They are mirrored only if
+            `data` says that a mirrored image belongs to the same class.
 
     Returns:
         The settings of the run.
