@@ -1,4 +1,10 @@
-"""The PyTorch backend: tied block convolution and linear layers as functions and modules."""
+"""The PyTorch backend: tied block convolution and linear layers as functions and modules.
+
+`functional` has the functions and `modules` the layers. `algorithms` has six ways to compute the
+convolution, and `dispatch` chooses one, by the measured tables in `tables`. `convert` ties and
+unties the layers of existing networks, `authors` converts weights from and to the authors' modules,
+and `operators` names the paper's operator of a layer.
+"""
 
 from .algorithms import authors_channel_order, repeat_for_blocks
 from .authors import from_authors, to_authors

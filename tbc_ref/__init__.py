@@ -2,6 +2,10 @@
 
 The functions follow the Python array API standard, so the same lines run on NumPy, CuPy,
 torch and array-api-strict arrays. Each `f` has its derivative `f_backward` below it.
+
+`conv` has Eq. (1) and (2), `tied` Eq. (3) and (4) and the tied fully connected layer, and `cost`
+the formulas for parameters and MACs. `geometry` computes sizes and checks every argument, and
+`gradcheck` compares derivatives with differences. `nn`, `layers` and `network` are for training.
 """
 
 from . import cost, layers, network, nn
