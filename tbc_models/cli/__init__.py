@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tbc_models.cli import bench, check, compare, networks, paper, train, trained
+from tbc_models.cli import bench, check, compare, detect, detected, networks, paper, train, trained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 for group in (check, paper, networks, train, trained, compare):
     app.add_typer(group.app)
+detect.app.add_typer(detected.app)
+app.add_typer(detect.app, name="detect")
 app.add_typer(bench.app, name="bench")
 
 

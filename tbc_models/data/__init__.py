@@ -12,9 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tbc_models.data.base import Data, Images
     from tbc_models.data.errors import DataError, last_line
+    from tbc_models.data.instances import ImagesWithInstances, InstanceData, open_instances
+    from tbc_models.data.occlusion import occlusion_ratio
     from tbc_models.data.opening import open_data
+    from tbc_models.data.scenes import Scenes
 
-__all__ = ["Data", "DataError", "Images", "last_line", "open_data"]
+__all__ = [
+    "Data",
+    "DataError",
+    "Images",
+    "ImagesWithInstances",
+    "InstanceData",
+    "Scenes",
+    "last_line",
+    "occlusion_ratio",
+    "open_data",
+    "open_instances",
+]
 
 _MODULES = {
     "Data": "base",
@@ -22,6 +36,11 @@ _MODULES = {
     "DataError": "errors",
     "last_line": "errors",
     "open_data": "opening",
+    "ImagesWithInstances": "instances",
+    "InstanceData": "instances",
+    "open_instances": "instances",
+    "occlusion_ratio": "occlusion",
+    "Scenes": "scenes",
 }
 
 

@@ -8,23 +8,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from matplotlib.figure import Figure
 from torch import nn
 
 from tbc_models.files import replacing, write_text
 from tbc_models.training.classifier import DivergedError
-from tbc_models.training.plots import draw_curves
 from tbc_models.training.settings import RunError, Settings, is_first
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 METRICS, CURVES = "metrics.csv", "curves.png"
-TESTED = ("test/loss", "test/top-1", "test/top-5")
+
+Row = dict[str, float]
+S = TypeVar("S")
+
+
+class Report(NamedTuple):
+    """What a training reports after each epoch.
+
+    Attributes:
+        averaged: the means over a batch that `training_step` returns, to be averaged.
+        tested: the numbers that are logged when the test images are scored.
+        best: that of `tested` whose highest value makes best.ckpt.
+        describe: a row of metrics.csv in words.
+        curves: all rows in a figure.
+    """
+
+    averaged: tuple[str, ...]
+    tested: tuple[str, ...]
+    best: str
+    describe: Callable[[Row], str]
+    curves: Callable[[list[Row]], Figure]
 
 
 class WriteError(OSError):
@@ -88,12 +108,36 @@ def read_checkpoint(file: Path) -> Checkpoint:
         ...
         tbc_models.training.settings.RunError: ...callbacks.py is not a checkpoint of `tbc train`
     """
+    return Checkpoint(*read_settings(file, Settings, "tbc train"))
+
+
+def read_settings(file: Path, kind: type[S], command: str) -> tuple[S, dict[str, Any]]:
+    """Read a checkpoint of any training, without running any code that it may hold.
+
+    Args:
+        file: a checkpoint.
+        kind: class of the settings that it should hold.
+        command: the command that writes such checkpoints.
+
+    Returns:
+        The settings, and everything in the file.
+
+    Raises:
+        RunError: if it is not a checkpoint with such settings.
+        OSError: if it cannot be read.
+
+    Example:
+        >>> read_settings(Path(__file__), Settings, "tbc train")
+        Traceback (most recent call last):
+        ...
+        tbc_models.training.settings.RunError: ...callbacks.py is not a checkpoint of `tbc train`
+    """
     with file.open("rb") as opened:
         try:
             content = torch.load(opened, map_location="cpu", weights_only=True)
-            return Checkpoint(Settings(**content["hyper_parameters"]), content)
+            return kind(**content["hyper_parameters"]), content
         except Exception:  # other files raise many types
-            raise RunError(f"{file} is not a checkpoint of `tbc train`") from None
+            raise RunError(f"{file} is not a checkpoint of `{command}`") from None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -127,21 +171,22 @@ class Keeper(callbacks.Checkpoint):
     Args:
         out: folder of the run.
         every: the last checkpoint is written after this many steps, and at the end of each epoch.
+        score: the best checkpoint is of the epoch in which this number is highest.
 
     Example:
-        >>> Keeper(Path("run"), every=100).state_dict()
+        >>> Keeper(Path("run"), every=100, score="test/top-1").state_dict()
         {'best': -1.0}
     """
 
-    def __init__(self, out: Path, every: int) -> None:
-        self.out, self.every, self.best = out, every, -1.0
+    def __init__(self, out: Path, every: int, score: str) -> None:
+        self.out, self.every, self.score, self.best = out, every, score, -1.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the best top-1 so far, for checkpoints."""
+        """Return the best score so far, for checkpoints."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Restore the best top-1."""
+        """Restore the best score."""
         self.best = state_dict["best"]
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *_: Any) -> None:
@@ -151,9 +196,9 @@ class Keeper(callbacks.Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         """Save the last checkpoint, and the best one if no epoch was better."""
-        top1 = float(trainer.callback_metrics["test/top-1"])
-        if top1 > self.best:
-            self.best = top1
+        score = float(trainer.callback_metrics[self.score])
+        if score > self.best:
+            self.best = score
             self._save(trainer, learner, BEST)
         self._save(trainer, learner, LAST)
 
@@ -164,31 +209,39 @@ class Keeper(callbacks.Checkpoint):
 
 
 class History(Callback):
-    """Averages loss and accuracy over each epoch, and writes metrics.csv and curves.png.
+    """Averages losses over each epoch, and writes metrics.csv and curves.png.
 
     Checkpoints hold the rows and the sums, so that a run that was killed and resumed has the same
     history as one that was not.
 
     Args:
         out: folder of the run.
-        settings: settings of the run.
+        epochs: number of epochs.
+        images: number of training images.
+        report: what is reported after each epoch.
         say: called with a line of text after each epoch.
         bar: whether to log the averages for a progress bar.
 
     Example:
-        >>> from tbc_models.data import open_data
-        >>> from tbc_models.training.settings import prepare
-        >>> settings = prepare("tied_resnet14_s", open_data("digits"), "small", size=16)
-        >>> History(Path("run"), settings, print, bar=False).state_dict()
-        {'rows': [], 'sums': [0.0, 0.0, 0.0]}
+        >>> report = Report(("loss",), (), "", lambda row: "", lambda rows: Figure())
+        >>> History(Path("run"), 2, 100, report, print, bar=False).state_dict()
+        {'rows': [], 'sums': [0.0, 0.0]}
     """
 
     def __init__(
-        self, out: Path, settings: Settings, say: Callable[[str], None], bar: bool
+        self,
+        out: Path,
+        epochs: int,
+        images: int,
+        report: Report,
+        say: Callable[[str], None],
+        bar: bool,
     ) -> None:
-        self.out, self.settings, self.say, self.bar = out, settings, say, bar
-        self.rows: list[dict[str, float]] = []
-        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images
+        self.out, self.epochs, self.images, self.report = out, epochs, images, report
+        self.say, self.bar = say, bar
+        self.rows: list[Row] = []
+        # Of each average, times the number of images; and that number.
+        self.sums = torch.zeros(len(report.averaged) + 1, dtype=torch.float64)
         self.start = time.perf_counter()
         self.seen = self.seconds = self.lr = 0.0
         self.sum_over_processes: Callable[[torch.Tensor], Any] = torch.clone
@@ -229,44 +282,40 @@ class History(Callback):
         *_: Any,
     ) -> None:
         """Add a batch to the sums."""
-        number = torch.tensor(len(batch[0]), device=self.sums.device)
-        loss, correct = outputs["loss"].double() * number, outputs["correct"]
-        self.sums += torch.stack([loss, correct.double(), number.double()])
+        number = torch.tensor(len(batch[0]), device=self.sums.device, dtype=torch.float64)
+        means = [outputs[name].double() for name in self.report.averaged]
+        self.sums += torch.stack([*(mean * number for mean in means), number])
         self.seen += len(batch[0]) * trainer.world_size
         self.seconds = time.perf_counter() - self.start
         if self.bar:
-            means = (self.sums / self.sums[2]).tolist()
-            shown = {"loss": means[0], "top-1": means[1], "images/s": self.seen / self.seconds}
+            shown = self._means(self.sums) | {"images/s": self.seen / self.seconds}
             learner.log_dict(shown, prog_bar=True, logger=False)
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Write the row of the epoch."""
-        sums = self.sum_over_processes(self.sums)
-        means = (sums / sums[2]).tolist()
+        means = self._means(self.sum_over_processes(self.sums))
         row = {
             "epoch": trainer.current_epoch + 1,
             "lr": self.lr,
-            "train/loss": means[0],
-            "train/top-1": means[1],
-            **{name: float(trainer.callback_metrics[name]) for name in TESTED},
+            **{f"train/{name}": mean for name, mean in means.items()},
+            **{name: float(trainer.callback_metrics[name]) for name in self.report.tested},
             "images/s": self.seen / self.seconds,
         }
         self.rows.append(row)
         if trainer.is_global_zero:
             with _writing(self.out):
                 _write_rows(self.out / METRICS, self.rows)
-                draw_curves(self.out / CURVES, self.rows, title=self.settings.model)
-            self._say(row)
+                with replacing(self.out / CURVES) as temporary:
+                    self.report.curves(self.rows).savefig(temporary, format="png", dpi=120)
+            left = (self.epochs - row["epoch"]) * self.images / row["images/s"]
+            self.say(
+                f"epoch {row['epoch']:.0f}/{self.epochs}  {self.report.describe(row)}"
+                f"  | {row['images/s']:.0f} images/s, {timedelta(seconds=round(left))} left"
+            )
 
-    def _say(self, row: dict[str, float]) -> None:
-        left = (self.settings.epochs - row["epoch"]) * self.settings.images / row["images/s"]
-        self.say(
-            f"epoch {row['epoch']:.0f}/{self.settings.epochs}"
-            f"  loss {row['train/loss']:.4f}  top-1 {row['train/top-1']:.2%}"
-            f"  | test: loss {row['test/loss']:.4f}  top-1 {row['test/top-1']:.2%}"
-            f"  top-5 {row['test/top-5']:.2%}"
-            f"  | {row['images/s']:.0f} images/s, {timedelta(seconds=round(left))} left"
-        )
+    def _means(self, sums: torch.Tensor) -> Row:
+        means = (sums[:-1] / sums[-1]).tolist()
+        return dict(zip(self.report.averaged, means, strict=True))
 
 
 class Bar(RichProgressBar):

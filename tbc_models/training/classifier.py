@@ -111,9 +111,8 @@ class Classifier(L.LightningModule):
         total = cast("Tensor", self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
         if not total.isfinite():
             raise DivergedError(f"the loss is {total.item():.3g} at step {self.global_step + 1}")
-        correct = (logits.argmax(1) == batch[1]).sum()
         self.log("train/loss", loss.detach())
-        return {"loss": loss, "correct": correct}
+        return {"loss": loss, "top-1": (logits.argmax(1) == batch[1]).double().mean()}
 
     def validation_step(self, batch: Batch) -> Tensor:
         """Score a batch of test images; the loss is without label smoothing."""

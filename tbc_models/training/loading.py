@@ -137,7 +137,7 @@ class Unchanged(Dataset[tuple[Tensor, int]]):
         return self.transform(image), label
 
 
-class ResumableLoader(DataLoader[tuple[Tensor, int]]):
+class ResumableLoader(DataLoader[Any]):
     """A loader of `Batches` that stores its position in a checkpoint and continues from there.
 
     Args:
@@ -159,7 +159,7 @@ class ResumableLoader(DataLoader[tuple[Tensor, int]]):
 
     batch_sampler: Batches
 
-    def __init__(self, images: Augmented, batches: Batches, **arguments: Any) -> None:
+    def __init__(self, images: Dataset[Any], batches: Batches, **arguments: Any) -> None:
         super().__init__(images, batch_sampler=batches, **arguments)
         self.yielded = batches.first
 

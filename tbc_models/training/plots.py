@@ -1,15 +1,12 @@
 """Pictures of a training: its learning curves, and which classes are confused."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchmetrics.utilities.plot import plot_confusion_matrix
-
-from tbc_models.files import replacing
 
 
 def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
@@ -43,30 +40,6 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
     figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]:.0f}".strip())
     figure.axes[0].legend(frameon=False)
     return figure
-
-
-def draw_curves(file: Path, rows: Sequence[dict[str, float]], title: str) -> None:
-    """Write `curves` as PNG.
-
-    Args:
-        file: file to write; one that exists is replaced.
-        rows: a row for each epoch, as in metrics.csv.
-        title: title above both plots.
-
-    Raises:
-        OSError: if the file cannot be written.
-
-    Example:
-        >>> row = {"epoch": 1, "train/loss": 1.0, "test/loss": 1.2}
-        >>> row |= {"train/top-1": 0.6, "test/top-1": 0.5}
-        >>> draw_curves(Path("/no/such/folder/curves.png"), [row], "")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: ...
-    """
-    figure = curves(rows, title)
-    with replacing(file) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
 
 
 def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:

@@ -1,60 +1,24 @@
 """A whole run: start it or resume it, train, and test the network."""
 
-import logging
-import signal
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from tbc_models import exporting
 from tbc_models.data import Data
 from tbc_models.files import WEIGHTS
-from tbc_models.training.callbacks import (
-    BEST,
-    CURVES,
-    LAST,
-    METRICS,
-    AtomicCheckpointIO,
-    Bar,
-    Checkpoint,
-    History,
-    Keeper,
-    WriteError,
-    read_checkpoint,
-)
-from tbc_models.training.classifier import Classifier, DivergedError, average
+from tbc_models.training.callbacks import LAST, Checkpoint, Report, Row, read_checkpoint
+from tbc_models.training.classifier import Classifier, average
+from tbc_models.training.launching import NO_FILES, Run, list_classes, make_trainer, quietly
 from tbc_models.training.loading import LabelledImages
+from tbc_models.training.plots import curves
 from tbc_models.training.recipes import RECIPES, Recipe
 from tbc_models.training.settings import Machine, RunError, Settings, is_first, scaled_rate
-
-NO_FILES: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-}
-
-
-class StoppedError(RunError):
-    """A run that a signal stopped.
-
-    Args:
-        message: when it stopped, in one line.
-        by: the signal.
-    """
-
-    def __init__(self, message: str, by: signal.Signals) -> None:
-        super().__init__(message)
-        self.by = by
 
 
 class Score(NamedTuple):
@@ -118,41 +82,33 @@ def train(
         True
     """
     machine = (machine or Machine()).launched()
-    last = out / LAST
     machine.check(settings.batch_size, len(data.test))
-    step = _check_folder(out, settings, resume)
-    if is_first():
-        _open_folder(out)
-        if resume:
-            say(_beginning(out.resolve(), step))
-        say(_summary(settings, data))
-    resumed = None if step is None else last
-    history = History(out, settings, say, bar)
-    keeper = Keeper(out, save_every)
+    last = out / LAST
+    run = Run(out, settings, "tbc train", resume=resume)
+    run.begin(say, _summary(settings, data))
     learner = _classifier(settings.network(), settings, machine, asdict(settings))
     data = replace(data, mirror=settings.mirror)
     images = LabelledImages(
         data, learner.recipe, seed=settings.seed, size=settings.size, workers=machine.workers
     )
-    trainer = _trainer(
-        learner.recipe,
-        machine,
-        callbacks=[history, keeper, *([Bar()] if bar else [])],
-        logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=out,
-        enable_progress_bar=bar,
+    report = Report(
+        averaged=("loss", "top-1"),
+        tested=("test/loss", "test/top-1", "test/top-5"),
+        best="test/top-1",
+        describe=_in_words,
+        curves=lambda rows: curves(rows, settings.model),
     )
-    try:
-        with _quietly():
-            trainer.fit(learner, images, ckpt_path=resumed, weights_only=True)
-    except (DivergedError, WriteError, SystemExit) as error:
-        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
-        if isinstance(error, (DivergedError, WriteError)):
-            raise type(error)(f"{error}; {kept}") from None
-        by = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
-        raise StoppedError(f"stopped after step {trainer.global_step}; {kept}", by) from None
-    if trainer.is_global_zero:
+    row = run.fit(
+        learner,
+        images,
+        machine,
+        report,
+        save_every=save_every,
+        say=say,
+        bar=bar,
+        callbacks=_averaging(learner.recipe),
+    )
+    if is_first():
         seen = {"input_size": [settings.channels, settings.size, settings.size]}
         exporting.save(
             out / WEIGHTS,
@@ -160,7 +116,7 @@ def train(
             name=settings.model,
             options=settings.network_options() | {"pretrained_cfg_overlay": seen},
         )
-    return _score(history.rows[-1])
+    return _score(row)
 
 
 def fit(
@@ -192,8 +148,8 @@ def fit(
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
     steps = len(data.train) // recipe.batch_size
     learner = Classifier(network, recipe, classes=len(data.classes), steps=steps, seed=seed)
-    trainer = _trainer(recipe, Machine(), **NO_FILES)
-    with _quietly():
+    trainer = make_trainer(recipe.epochs, Machine(), callbacks=_averaging(recipe), **NO_FILES)
+    with quietly():
         trainer.fit(learner, LabelledImages(data, recipe, seed=seed, size=size))
     return _score({name: float(value) for name, value in trainer.callback_metrics.items()})
 
@@ -241,8 +197,8 @@ def evaluate(
     settings = checkpoint.settings
     if list(data.classes) != settings.classes:
         raise RunError(
-            f"{data.name} has {_list_classes(data.classes)}, but the network knows "
-            f"{_list_classes(settings.classes)}",
+            f"{data.name} has {list_classes(data.classes)}, but the network knows "
+            f"{list_classes(settings.classes)}",
             option="data",
         )
     if data.channels != settings.channels:
@@ -258,8 +214,10 @@ def evaluate(
     images = LabelledImages(
         data, learner.recipe, seed=0, size=settings.size, workers=machine.workers
     )
-    trainer = _trainer(learner.recipe, machine, **NO_FILES)
-    with _quietly():
+    trainer = make_trainer(
+        learner.recipe.epochs, machine, callbacks=_averaging(learner.recipe), **NO_FILES
+    )
+    with quietly():
         (result,) = trainer.test(learner, images, verbose=False)
     return Evaluation(_score(result), learner.confusion.compute().cpu(), settings)
 
@@ -284,44 +242,21 @@ def _classifier(
     )
 
 
-def _trainer(
-    recipe: Recipe, machine: Machine, *, callbacks: Sequence[Callback] = (), **options: Any
-) -> L.Trainer:
+def _averaging(recipe: Recipe) -> list[Callback]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    averaging = [average(recipe.ema, device)] if recipe.ema else []
-    several = machine.devices * machine.nodes > 1
-    with _quietly():
-        return L.Trainer(
-            max_epochs=recipe.epochs,
-            accelerator="gpu" if torch.cuda.is_available() else "cpu",
-            devices=machine.devices,
-            num_nodes=machine.nodes,
-            strategy="ddp" if several else "auto",
-            benchmark=True,
-            sync_batchnorm=several and torch.cuda.is_available(),
-            precision=machine.precision,
-            callbacks=[*averaging, *callbacks],
-            use_distributed_sampler=False,  # `Batches` and `LabelledImages` divide the images
-            num_sanity_val_steps=0,
-            log_every_n_steps=10,
-            enable_model_summary=False,
-            **options,
-        )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence what Lightning prints about hardware, its products and its own settings."""
-    for part in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # DDP, about 1×1 layers
-        yield
+    return [average(recipe.ema, device)] if recipe.ema else []
 
 
 def _score(tested: Mapping[str, float]) -> Score:
     return Score(tested["test/top-1"], tested["test/top-5"], tested["test/loss"])
+
+
+def _in_words(row: Row) -> str:
+    return (
+        f"loss {row['train/loss']:.4f}  top-1 {row['train/top-1']:.2%}"
+        f"  | test: loss {row['test/loss']:.4f}  top-1 {row['test/top-1']:.2%}"
+        f"  top-5 {row['test/top-5']:.2%}"
+    )
 
 
 def _summary(settings: Settings, data: Data) -> str:
@@ -337,65 +272,3 @@ def _summary(settings: Settings, data: Data) -> str:
         f"recipe {settings.recipe}: {settings.epochs} × {settings.steps} batches of "
         f"{settings.batch_size}, {rate}, seed {settings.seed}{mirrored}"
     )
-
-
-def _open_folder(out: Path) -> None:
-    """Create the folder of a run, and remove files that a killed run left incomplete."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (LAST, BEST, CURVES, METRICS, WEIGHTS):
-        for unfinished in out.glob(f".{name}.*"):
-            unfinished.unlink()
-
-
-def _beginning(out: Path, step: int | None) -> str:
-    if step is None:
-        return f"No run in {out}: starting a new one."
-    return f"Resuming {out} after step {step}."
-
-
-def _check_folder(out: Path, settings: Settings, resume: bool) -> int | None:
-    """Check that a run in the folder has these settings; every process does, so that all stop.
-
-    Returns:
-        The number of steps that the run has taken; None if there is no run.
-    """
-    last = out / LAST
-    if out.exists() and not out.is_dir():
-        raise RunError(f"`out` (={out}) must be a folder, but it is a file")
-    if not last.exists():
-        return None
-    if not resume:
-        raise RunError(f"{out} already holds a run", option="resume")
-    before, content = read_checkpoint(last)
-    if before.classes != settings.classes:
-        raise RunError(
-            f"{settings.data} has {_list_classes(settings.classes)}, but the run in {out} knows "
-            f"{_list_classes(before.classes)}",
-            option="settings",
-        )
-    for name, value in asdict(settings).items():
-        was = getattr(before, name)
-        if name == "data" and _kind(was) == _kind(value):
-            continue  # it may have moved; the fingerprint shows whether it is the same
-        if was == value:
-            continue
-        if name == "fingerprint":
-            raise RunError(
-                f"the images of {settings.data} are not those that the run in {out} started with: "
-                "their names or labels differ",
-                option="settings",
-            )
-        raise RunError(
-            f"the run in {out} started with {name.replace('_', ' ')} {was!r}, not {value!r}",
-            option="settings",
-        )
-    return cast("int", content["global_step"])
-
-
-def _kind(data: str) -> str:
-    return data.partition(":")[0]
-
-
-def _list_classes(names: Sequence[str]) -> str:
-    some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} classes ({some})"

@@ -1,0 +1,112 @@
+"""Pictures of detectors: learning curves, precision against recall, and objects on images."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+
+def detection_curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
+    """Draw the loss, and the average precision on test images, of every epoch.
+
+    Args:
+        rows: a row for each epoch, as in metrics.csv.
+        title: title above both plots.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> row = {"epoch": 1, "train/loss": 1.0, "test/box AP": 0.2, "test/box AP50": 0.4}
+        >>> [axes.get_ylabel() for axes in detection_curves([row]).axes]
+        ['training loss', 'AP on test images']
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, precision = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    marker = "." if len(rows) < 50 else ""
+    loss.plot(epochs, [row["train/loss"] for row in rows], marker=marker)
+    loss.set_ylabel("training loss")
+    for name in ("box AP50", "box AP", "mask AP50", "mask AP"):
+        if f"test/{name}" in rows[0]:
+            style = "-" if name.startswith("box") else "--"
+            values = [row[f"test/{name}"] for row in rows]
+            precision.plot(epochs, values, style, marker=marker, label=name)
+    precision.set_ylabel("AP on test images")
+    precision.set_ylim(bottom=0)
+    precision.legend(frameon=False)
+    for axes in (loss, precision):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(title)
+    return figure
+
+
+def precision_recall(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
+    """Draw precision against recall.
+
+    Args:
+        curves: precision at the recalls 0, 0.01, …, 1, by name.
+        title: title above the plot.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> figure = precision_recall({"IoU 0.5": [1.0] * 101})
+        >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+        ('recall', 'precision')
+    """
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, precision in curves.items():
+        axes.plot([i / 100 for i in range(len(precision))], precision, label=name)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    axes.set_title(title)
+    return figure
+
+
+def draw_objects(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Sequence[str],
+    masks: Tensor | None = None,
+) -> Image.Image:
+    """Draw boxes, labels and masks on an image, each object in a colour of its own.
+
+    Args:
+        image: uint8 (3, H, W).
+        boxes: (n, 4) as x1, y1, x2, y2 in pixels.
+        labels: a text for each box.
+        masks: bool (n, H, W), or None.
+
+    Returns:
+        The picture.
+
+    Example:
+        >>> image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+        >>> draw_objects(image, torch.tensor([[5.0, 5, 30, 30]]), ["cat"]).size
+        (60, 40)
+    """
+    palette = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = [
+        tuple(round(255 * part) for part in palette[i % len(palette)]) for i in range(len(boxes))
+    ]
+    if len(boxes):
+        if masks is not None:
+            image = draw_segmentation_masks(image, masks.bool(), alpha=0.5, colors=colours)
+        width = max(1, round(min(image.shape[-2:]) / 300))
+        image = draw_bounding_boxes(image, boxes, list(labels), colours, width=width)
+    picture: Image.Image = to_pil_image(image)
+    return picture
