@@ -316,8 +316,8 @@ def export(
         ) from None
     source = f"the weights of {escape(str(weights))}" if weights else "random weights"
     console.print(
-        f"{escape(str(file))}: {name} with {source}, for images of {pixels}² pixels and any batch size. "
-        f"onnxruntime differs from PyTorch by {difference:.1e} of the largest output: "
+        f"{escape(str(file))}: {name} with {source}, for images of {pixels}² pixels and any "
+        f"batch size. onnxruntime differs from PyTorch by {difference:.1e} of the largest output: "
         f"{verdict(True)}",
         highlight=False,
         soft_wrap=True,
