@@ -102,3 +102,13 @@ def test_it_is_cityscapes_s(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [*ours] == [*expected]
     assert_allclose([*ours.values()], [*expected.values()], atol=1e-12)
     assert expected["AP"] > 0
+
+
+def test_ious_must_exceed_the_threshold_and_objects_have_100_pixels() -> None:
+    masks = torch.zeros(3, 20, 20, dtype=torch.bool)
+    masks[0, :10, :10], masks[1, :10], masks[2, :9, :11] = True, True, True
+    square, double, small = ({"masks": mask[None], "labels": torch.tensor([1])} for mask in masks)
+    found = square | {"scores": torch.tensor([0.9])}
+    assert cityscapes_average_precision([found], [square])["AP"] == 1
+    assert cityscapes_average_precision([found], [double])["AP50"] == 0  # the IoU is 0.5
+    assert cityscapes_average_precision([found], [small])["AP"] == -1

@@ -96,8 +96,7 @@ def _match(
     counted = ~crowd & ~small
     # The official script adds the pixels of small crowds twice.
     ignored = outside.sum(1) + common[:, crowd].sum(1) + common[:, small].sum(1)
-    matches = ious[..., None] > IOUS  # (detections, objects, IoUs)
-    found = matches & counted[:, None]
+    found = (ious[..., None] > IOUS) & counted[:, None]  # (detections, objects, IoUs)
     # Of all detections of one object, that with the highest score is correct.
     best = np.where(found, scores[:, None, None], -np.inf)
     first = best.argmax(0) == np.arange(len(scores))[:, None, None] if len(scores) else found
@@ -105,7 +104,7 @@ def _match(
         objects=int(counted.sum()),
         scores=scores,
         correct=(found & first).any(1),
-        counts=found.any(1) | (~matches.any(1) & ((ignored / pixels)[:, None] <= IOUS)),
+        counts=found.any(1) | ((ignored / pixels)[:, None] <= IOUS),
     )
 
 
@@ -135,8 +134,8 @@ def cityscapes_average_precision(
 
     A detection finds an object if their IoU exceeds 0.5, 0.55, …, 0.95. Of several, the one with
     the highest score finds it and the others are false positives. Crowds and objects of less than
-    100 pixels are not to be found; detections that match one do not count, nor do those of which
-    a larger part than that IoU lies in crowds, small objects and `void`.
+    100 pixels are not to be found. A detection that finds nothing does not count if a larger part
+    of it than that IoU lies in crowds, small objects and `void`.
 
     Args:
         predictions: detections of each image: `masks` (n, 1, H, W) as probabilities or (n, H, W) as
