@@ -280,7 +280,7 @@ def summaries(rows: Sequence[LayerRow]) -> list[str]:
             f"{dtype}, N = {batch}, {layout}, {'both ways' if training else 'forward'}, "
             f"{len(same)} cases: "
             f"on average {mean_ratio(same, CHOSEN):.2f} times as long as the authors' fold"
-            f"{f' ({back:.2f} times as the fold copied back)' if back else ''}, "
+            f"{f' ({back:.2f} times as long as the fold copied back)' if back else ''}, "
             f"at most {max(row.ratio(CHOSEN) for row in same):.2f} times; at most 1.15 times as "
             f"long as the fastest algorithm in {near / len(same):.0%} of the cases, at most "
             f"{max(of_best):.2f} times in all."

@@ -104,7 +104,7 @@ class OperatorRow:
 
 
 def run_reference(case: Case, array: Callable[[Any], Any] = np.asarray) -> Results:
-    """Run a case through `tbc_ref`, on its arrays as `array` converts them."""
+    """Run a case through `tbc_ref`, with its arrays converted by `array`."""
     name, _ = OPERATORS[case.operator]
     x, w, dy = array(case.x), array(case.w), array(case.dy)
     b = None if case.b is None else array(case.b)
