@@ -285,8 +285,8 @@ def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(count, "measure", bare)
     result = runner.invoke(app, ["models", "tied_resnet14_s"])
-    assert "tied_resnet14_s could not be counted: AssertionError in timm" in result.output
-    assert "AssertionError in timm" in runner.invoke(app, ["summary", "tied_resnet14_s"]).output
+    assert "tied_resnet14_s could not be counted: AssertionError" in result.output
+    assert "AssertionError" in runner.invoke(app, ["summary", "tied_resnet14_s"]).output
 
 
 def test_models_lists_ours_and_others() -> None:
@@ -323,7 +323,7 @@ def test_summary_shows_every_layer() -> None:
         (["summary", "tied_resnet50", "--set", "design"], "'design' is not OPTION=VALUE"),
         (["summary", "tied_resnet50", "--set", "groups=0"], "`groups` (=0) must be at least 1"),
         (["summary", "tied_resnet50", "--set", "pretrained=True"], "pretrained"),
-        (["summary", "tied_resnet50", "--set", "output_stride=3"], "AssertionError in timm"),
+        (["summary", "tied_resnet50", "--set", "output_stride=3"], "AssertionError"),
         (["table", "1", "--output", "/proc/file"], "cannot be written"),
         (["summary", "tied_resnet50", "--size", "20"], "at least 32x32"),
         (["summary", "resnet50", "--set", "depth=3"], "unexpected keyword argument 'depth'"),
