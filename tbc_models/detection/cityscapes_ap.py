@@ -15,7 +15,7 @@ IOUS = np.arange(0.5, 1, 0.05)
 _LEAST_PIXELS = 100
 
 
-class Found(NamedTuple):
+class FoundMasks(NamedTuple):
     """What was found of one class in one image."""
 
     objects: int
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     """Whether each counts at each IoU (n, 10)."""
 
 
-class CityscapesEvaluation(Evaluation[dict[int, Found]]):
+class CityscapesEvaluation(Evaluation[dict[int, FoundMasks]]):
     """Cityscapes' average precision, batch by batch; `cityscapes_average_precision` explains it.
 
     Example:
@@ -43,7 +43,7 @@ class CityscapesEvaluation(Evaluation[dict[int, Found]]):
     def __init__(self) -> None:
         super().__init__("masks")
 
-    def record(self, prediction: Prediction, target: Target) -> dict[int, Found]:
+    def record(self, prediction: Prediction, target: Target) -> dict[int, FoundMasks]:
         """Match detections with objects, class by class."""
         scores = prediction["scores"].double().cpu().numpy()
         detections, objects = (binary(image["masks"]) for image in (prediction, target))
@@ -61,7 +61,7 @@ class CityscapesEvaluation(Evaluation[dict[int, Found]]):
             for label in np.union1d(detected, true).tolist()
         }
 
-    def summarize(self, records: Sequence[dict[int, Found]]) -> dict[str, float]:
+    def summarize(self, records: Sequence[dict[int, FoundMasks]]) -> dict[str, float]:
         """Compute the average precision of each class, and their mean."""
         aps: dict[int, Numbers] = {}
         for label in sorted({label for record in records for label in record}):
@@ -86,7 +86,7 @@ class CityscapesEvaluation(Evaluation[dict[int, Found]]):
 
 def _match(
     scores: Numbers, detections: Numbers, objects: Numbers, crowd: Numbers, void: Numbers
-) -> Found:
+) -> FoundMasks:
     seen = detections.any((1, 2))  # an empty mask is no detection
     scores, detections = scores[seen], detections[seen]
     common, outside = _common(detections, objects), _common(detections, void)
@@ -100,7 +100,7 @@ def _match(
     # Of all detections of one object, that with the highest score is correct.
     best = np.where(found, scores[:, None, None], -np.inf)
     first = best.argmax(0) == np.arange(len(scores))[:, None, None] if len(scores) else found
-    return Found(
+    return FoundMasks(
         objects=int(counted.sum()),
         scores=scores,
         correct=(found & first).any(1),

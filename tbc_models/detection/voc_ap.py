@@ -13,7 +13,7 @@ from tbc_models.detection.evaluation import NO_OBJECTS, Evaluation, Prediction
 Numbers = NDArray[Any]
 
 
-class Found(NamedTuple):
+class FoundBoxes(NamedTuple):
     """What was found of one class in one image."""
 
     objects: int
@@ -24,7 +24,7 @@ class Found(NamedTuple):
     """Whether each of them finds an object."""
 
 
-class VOCEvaluation(Evaluation[dict[int, Found]]):
+class VOCEvaluation(Evaluation[dict[int, FoundBoxes]]):
     """Pascal VOC's average precision, batch by batch; `voc_average_precision` explains it.
 
     Args:
@@ -45,7 +45,7 @@ class VOCEvaluation(Evaluation[dict[int, Found]]):
         super().__init__("boxes")
         self.points = points
 
-    def record(self, prediction: Prediction, target: Target) -> dict[int, Found]:
+    def record(self, prediction: Prediction, target: Target) -> dict[int, FoundBoxes]:
         """Match detections with objects, class by class."""
         no_difficult = target["labels"] * 0
         difficult = target.get("difficult", no_difficult).bool().cpu().numpy()
@@ -59,14 +59,14 @@ class VOCEvaluation(Evaluation[dict[int, Found]]):
             rows, columns = order[detected[order] == label], true == label
             correct = _match(ious[rows][:, columns], difficult[columns])
             counts = [c is not None for c in correct]
-            record[label] = Found(
+            record[label] = FoundBoxes(
                 objects=int((~difficult[columns]).sum()),
                 scores=scores[rows][counts],
                 correct=np.array([c for c in correct if c is not None], bool),
             )
         return record
 
-    def summarize(self, records: Sequence[dict[int, Found]]) -> dict[str, float]:
+    def summarize(self, records: Sequence[dict[int, FoundBoxes]]) -> dict[str, float]:
         """Compute the average precision of each class, and their mean."""
         aps = {}
         for label in sorted({label for record in records for label in record}):
