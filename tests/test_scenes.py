@@ -152,7 +152,12 @@ def test_scenes_refuse_options_out_of_range(options: dict[str, Any], message: st
         Scenes(**{"split": "train", "count": 1, **options})
 
 
-def test_an_occlusion_that_cannot_be_reached_is_refused() -> None:
+def test_what_random_places_cannot_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tbc_models.data.scenes._ATTEMPTS", 5)
+    with pytest.raises(
+        ValueError, match=r"`objects` \(=\(40, 40\)\) are too many .* for 40 digits"
+    ):
+        Scenes("test", 1, objects=40)[0]
     with pytest.raises(ValueError, match=r"`occlusion` \(=\(2, 3\)\) cannot be reached with 1 dig"):
         Scenes("test", 1, objects=1, occlusion=(2, 3))[0]
 

@@ -135,9 +135,15 @@ class Scenes:
             least, most = self.occlusion
             if least <= occlusion_ratio(placed.boxes) <= most:
                 return placed
+        what = f"{len(digits)} digits in {self.size} pixels"
+        if self.occlusion is None:
+            raise ValueError(
+                f"`objects` (={self.objects}) are too many to stay visible: there is no place for "
+                f"{what}"
+            )
         raise ValueError(
-            f"`occlusion` (={self.occlusion}) cannot be reached with {len(digits)} digits in "
-            f"{self.size} pixels: choose a wider range, or another number of `objects`"
+            f"`occlusion` (={self.occlusion}) cannot be reached with {what}: choose a wider range, "
+            "or another number of `objects`"
         )
 
     def _stack(self, digits: list["_Digit"], corners: list[np.ndarray]) -> "_Placed":
