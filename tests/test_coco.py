@@ -383,6 +383,7 @@ def test_the_fingerprint_is_that_of_the_content(coco: Path, tmp_path: Path) -> N
     edits: list[Edit] = [
         annotation("bbox", [5, 5, 20, 13.5]),
         annotation("segmentation", [[5, 5, 25.5, 5, 25.5, 20.5]]),
+        annotation("segmentation", [[5, 5, 25.5, 5, 25.5, 20]]),
         annotation("category_id", 18),
         annotation("area", 17),
         image("width", 63),

@@ -131,6 +131,11 @@ def test_voc_has_masks_of_the_images_for_segmentation(voc: Path) -> None:
 def test_voc_takes_your_own_classes(tmp_path: Path) -> None:
     make_voc(tmp_path, ("zebra", "person"))
     assert open_instances(f"voc:{tmp_path}").classes == ("person", "zebra")
+    make_voc(tmp_path / "other")
+    file = tmp_path / "other/Annotations/2007_04.xml"
+    file.write_text(file.read_text().replace("dog", "zebra"))
+    data = open_instances(f"voc:{tmp_path / 'other'}", skip_bad=True)
+    assert data.classes == ("dog", "person")  # not twenty, since one name is not Pascal VOC's
 
 
 def test_a_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
