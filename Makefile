@@ -9,7 +9,7 @@ BIN := .venv/bin
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-# An environment does not survive a move: make it anew when .ready names another folder.
+# An environment does not survive a move: it is made again when .ready names another folder.
 ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 .PHONY: .venv/.ready
 endif

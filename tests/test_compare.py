@@ -31,7 +31,7 @@ from tbc_models.comparing.networks import (
     trunk_cost,
 )
 from tbc_models.comparing.plots import compared, conclusions
-from tbc_models.comparing.runs import CompareError, Plan, Run
+from tbc_models.comparing.runs import CompareError, Plan, RunScore
 from tbc_models.comparing.statistics import compare_paired, holm, interval
 from tbc_models.data import open_data
 from tbc_models.results import COMMITTED, committed, write
@@ -427,7 +427,7 @@ def test_committed_results_are_whole_and_say_what_their_runs_say(name: str) -> N
     panels = tuple(report["settings"]["panels"])
     plan = Plan(open_data(report["settings"]["data"]), panels, seeds, recipe)
     assert plan.settings().items() >= report["settings"].items()
-    again = compare_runs.report(plan, [Run(**run) for run in report["runs"]])
+    again = compare_runs.report(plan, [RunScore(**run) for run in report["runs"]])
     assert json.loads(json.dumps(again["networks"])) == report["networks"]  # lists for tuples
     for ours, theirs in zip(again["statistics"], report["statistics"], strict=True):
         assert (ours["panel"], ours["network"]) == (theirs["panel"], theirs["network"])

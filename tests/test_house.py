@@ -87,6 +87,16 @@ def test_exported_names_are_explained_with_an_example(function: Any) -> None:
         assert "Returns:" in text or "Yields:" in text
 
 
+def test_no_two_classes_of_a_package_have_the_same_name() -> None:
+    found: dict[tuple[str, str], set[str]] = {}
+    for module in modules():
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and value.__module__ == module.__name__:
+                package = module.__name__.partition(".")[0]
+                found.setdefault((package, name), set()).add(module.__name__)
+    assert [places for places in found.values() if len(places) > 1] == []
+
+
 @pytest.mark.parametrize("function", networks(), ids=lambda f: f.__name__)
 def test_networks_say_which_options_they_take(function: Any) -> None:
     text = inspect.getdoc(function) or ""

@@ -189,7 +189,7 @@ def check_modules(
     row = ModuleRow(name)
     for index in indices:
         case = draw_module(name, seed, index)
-        errors = compare(case, device)
+        errors = errors_of(case, device)
         for quantity, error in errors.items():
             row.errors[quantity] = float(np.maximum(row.errors[quantity], error))  # keeps a NaN
         if not all(error <= MODULE_TOLERANCE for error in errors.values()):
@@ -199,7 +199,7 @@ def check_modules(
         yield row
 
 
-def compare(case: ModuleCase, device: str = "cpu") -> dict[str, float]:
+def errors_of(case: ModuleCase, device: str = "cpu") -> dict[str, float]:
     """Run one case both ways; return the largest errors of y, dx and the parameters' gradients."""
     module = case.module.to(device)
     names, leaves = zip(*module.named_parameters(), strict=True)

@@ -31,7 +31,7 @@ class TimedDType(StrEnum):  # typer has no lists of Literal
     bfloat16 = "bfloat16"
 
 
-class Layout(StrEnum):
+class MemoryFormat(StrEnum):
     """Memory layouts of images."""
 
     channels_last = "channels_last"
@@ -48,7 +48,7 @@ DTypes = Annotated[
     typer.Option("--dtype", help="Data type. Repeat for several.  [default: float32; tune: both]"),
 ]
 Layouts = Annotated[
-    list[Layout] | None,
+    list[MemoryFormat] | None,
     typer.Option("--layout", help="Memory layout. Repeat for several.  [default: both]"),
 ]
 Threads = Annotated[
@@ -107,7 +107,7 @@ def layers(
         batches=tuple(batch_sizes or [8]),
         blocks=tuple(block_counts or [2, 4, 8]),
         dtypes=_words(dtypes, [TimedDType.float32]),
-        layouts=_words(layouts, list(Layout)),
+        layouts=_words(layouts, list(MemoryFormat)),
     )
     rows = (by_layer.time_layer(case, seconds, device=device) for case in cases)
     measured = _tracked(rows, len(cases))
@@ -147,7 +147,7 @@ def blocks(
     _start(device, threads)
     settings: list[dict[str, Any]] = [
         {"layout": layout, "dtype": dtype, "batch": batch}
-        for layout in _words(layouts, list(Layout))
+        for layout in _words(layouts, list(MemoryFormat))
         for dtype in _words(dtypes, [TimedDType.float32])
         for batch in batch_sizes or [1]
     ]

@@ -19,7 +19,7 @@ from tbc_models.cli.terminal import (
 from tbc_models.data.specification import parse_specification
 
 if TYPE_CHECKING:
-    from tbc_models.comparing.runs import Plan, Run
+    from tbc_models.comparing.runs import Plan, RunScore
 
 app = typer.Typer()
 console = Console()
@@ -130,7 +130,7 @@ def _plan(
     return Plan(replace(opened, mirror=mirror and opened.mirror), panels, seeds, recipe)
 
 
-def _run(plan: "Plan", made: "list[Run]", jobs: int, json_file: Path | None) -> dict[str, Any]:
+def _run(plan: "Plan", made: "list[RunScore]", jobs: int, json_file: Path | None) -> dict[str, Any]:
     """Make the runs that are missing, and write the report after each."""
     from tbc_models.comparing.runs import PACKAGES, report, runs
     from tbc_models.results import machine

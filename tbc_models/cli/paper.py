@@ -14,7 +14,7 @@ from rich.markup import escape
 from tbc_models.cli.terminal import plain_table, progress_bar, require_writable, write_named
 
 if TYPE_CHECKING:
-    from tbc_models.paper.tables import Layout
+    from tbc_models.paper.tables import TableLayout
 
 app = typer.Typer()
 console = Console()
@@ -85,7 +85,7 @@ def table(
         typer.echo(text, nl=False)
 
 
-def _shown(layout: "Layout") -> Group:
+def _shown(layout: "TableLayout") -> Group:
     table = plain_table("", *layout.headers[2:])
     table.title = layout.title
     for numbers in table.columns[1:]:

@@ -82,8 +82,8 @@ class Plan:
         return plan | {f"recipe: {name}": value for name, value in asdict(self.recipe).items()}
 
 
-class Run(NamedTuple):
-    """One training.
+class RunScore(NamedTuple):
+    """The score of one training.
 
     Attributes:
         network: name of the candidate.
@@ -102,7 +102,7 @@ class CompareError(ValueError):
     """A comparison that cannot be made or resumed, and why."""
 
 
-def run_once(candidate: Candidate, seed: int, plan: Plan) -> Run:
+def run_once(candidate: Candidate, seed: int, plan: Plan) -> RunScore:
     """Train one candidate with one seed, in this process.
 
     Args:
@@ -131,10 +131,10 @@ def run_once(candidate: Candidate, seed: int, plan: Plan) -> Run:
         score = fit(network, plan.data, plan.recipe, seed=seed)
     except DivergedError as error:
         raise CompareError(f"{candidate.name}, seed {seed}: {error}") from None
-    return Run(candidate.name, seed, round(score.top1, 6), round(score.loss, 6))
+    return RunScore(candidate.name, seed, round(score.top1, 6), round(score.loss, 6))
 
 
-def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
+def runs(plan: Plan, have: Sequence[RunScore], jobs: int) -> Iterator[RunScore]:
     """Make all runs that are missing, and yield each when it is complete.
 
     Args:
@@ -152,7 +152,7 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
         >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan(open_data("digits"), ("macs",), 1, RECIPES["small"])
-        >>> have = [Run(candidate.name, 0, 0.5, 1.0) for candidate in plan.candidates]
+        >>> have = [RunScore(candidate.name, 0, 0.5, 1.0) for candidate in plan.candidates]
         >>> list(runs(plan, have, jobs=1))
         []
     """
@@ -172,7 +172,7 @@ def runs(plan: Plan, have: Sequence[Run], jobs: int) -> Iterator[Run]:
             pool.shutdown(cancel_futures=True)
 
 
-def report(plan: Plan, made: Sequence[Run]) -> dict[str, Any]:
+def report(plan: Plan, made: Sequence[RunScore]) -> dict[str, Any]:
     """Collect the results.
 
     Args:
@@ -186,7 +186,8 @@ def report(plan: Plan, made: Sequence[Run]) -> dict[str, Any]:
         >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
-        >>> made = [Run(one.name, seed, 0.9, 1.0) for one in plan.candidates for seed in (0, 1)]
+        >>> names = [candidate.name for candidate in plan.candidates]
+        >>> made = [RunScore(name, seed, 0.9, 1.0) for name in names for seed in (0, 1)]
         >>> report(plan, made)["statistics"][0]["mean"]
         0.9
     """
@@ -204,7 +205,7 @@ def report(plan: Plan, made: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def read_runs(file: Path, plan: Plan) -> list[Run]:
+def read_runs(file: Path, plan: Plan) -> list[RunScore]:
     """Read the runs of a comparison that is to be resumed.
 
     Args:
@@ -233,7 +234,7 @@ def read_runs(file: Path, plan: Plan) -> list[Run]:
     try:
         found = read(file)
         was = found["settings"] | found["machine"]
-        made = [Run(**row) for row in found["runs"]]
+        made = [RunScore(**row) for row in found["runs"]]
     except (ValueError, KeyError, TypeError):
         raise CompareError(
             f"{file} cannot be resumed: it holds no results of `tbc compare`"
@@ -254,7 +255,7 @@ def read_runs(file: Path, plan: Plan) -> list[Run]:
 
 
 def _statistics(
-    panel: str, candidates: Sequence[Candidate], made: Sequence[Run]
+    panel: str, candidates: Sequence[Candidate], made: Sequence[RunScore]
 ) -> list[dict[str, Any]]:
     """Compare the candidates of a panel with the yardstick, the first of all."""
     top1 = {
@@ -273,7 +274,7 @@ def _statistics(
     return rows
 
 
-def _seed(run: Run) -> int:
+def _seed(run: RunScore) -> int:
     return run.seed
 
 
@@ -302,7 +303,7 @@ def _remember(plan: Plan) -> None:
     _plan = plan
 
 
-def _run_in_worker(candidate: Candidate, seed: int) -> Run:
+def _run_in_worker(candidate: Candidate, seed: int) -> RunScore:
     return run_once(candidate, seed, _plan)
 
 

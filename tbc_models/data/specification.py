@@ -41,7 +41,7 @@ class Specification:
     def label(self) -> str:
         """A short name: the kind, or for your own images their folder and a hash of its path.
 
-        The hash tells two folders of one name apart, such as a/photos and b/photos.
+        The hash distinguishes folders with the same name, such as a/photos and b/photos.
         """
         if self.path is None or self.kind != "imagefolder":
             return self.kind

@@ -38,7 +38,8 @@ class TiedSE(nn.Module):
         - Output: the same.
 
     Raises:
-        ValueError: if `channels` is not divisible by `blocks`, or `reduction` is larger than it.
+        ValueError: if `channels` is not divisible by `blocks`, or `reduction` is larger than
+            `channels`.
 
     Example:
         >>> se = TiedSE(256, blocks=8)

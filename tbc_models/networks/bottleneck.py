@@ -75,7 +75,7 @@ class TiedBottleneck(nn.Module):
         dtype: dtype of the parameters.
         splits: s, the number of splits; each has a 3x3 convolution of its own.
         blocks: B of each split; by default those of `BLOCKS`. Where a width is not divisible by
-            G·B, the largest smaller B that fits is used; so it is for the entry's B = 2.
+            G·B, the largest smaller B that fits is used. This applies to the entry's B = 2, too.
         mixer: "sum" mixes the sum of the splits, "concatenate" all of them; "none" has no mixer.
         design: "literal", "fitted" or "fitted-tbc"; see the table above.
         groups: G of each split; more than one gives TGC, as in TiedResNeXt (Fig. 4b).

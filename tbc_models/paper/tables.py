@@ -113,13 +113,13 @@ def _counts(name: str, options: str, design: str) -> tuple[int, int, int, int]:
     return counted.parameters, counted.macs, counted.all_macs, attention
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """A table as text, cell by cell.
 
     Attributes:
         title: number and caption.
         headers: names of the columns.
-        lines: cells of each line; the first names the row, or is empty if the row goes on.
+        lines: cells of each line; the first names the row, or is empty if the row continues.
         notes: how to read the table.
         reasons: why numbers differ, by the letter that stands in the cells.
     """
@@ -172,7 +172,7 @@ def as_csv(comparisons: list[Comparison]) -> str:
     return file.getvalue()
 
 
-def lay_out(comparisons: list[Comparison]) -> Layout:
+def lay_out(comparisons: list[Comparison]) -> TableLayout:
     """Arrange one table in lines: one for each number of the paper, a column for each design.
 
     Args:
@@ -204,7 +204,7 @@ def lay_out(comparisons: list[Comparison]) -> Layout:
         lines.append(["" if row == last else row, column, reported, *cells.values()])
         last = row
     table = TABLES[comparisons[0].table]
-    return Layout(
+    return TableLayout(
         title=f"Table {table.number}. {table.caption}",
         headers=["row", "column", "paper", "ours", *designs[1:]],
         lines=lines,

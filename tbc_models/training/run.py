@@ -154,7 +154,7 @@ def fit(
     return _score({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-class Evaluation(NamedTuple):
+class EvaluationResult(NamedTuple):
     """What `evaluate` finds.
 
     Attributes:
@@ -170,7 +170,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     checkpoint: Path | Checkpoint, data: Data, machine: Machine | None = None
-) -> Evaluation:
+) -> EvaluationResult:
     """Test a trained network.
 
     Args:
@@ -219,7 +219,7 @@ def evaluate(
     )
     with quietly():
         (result,) = trainer.test(learner, images, verbose=False)
-    return Evaluation(_score(result), learner.confusion.compute().cpu(), settings)
+    return EvaluationResult(_score(result), learner.confusion.compute().cpu(), settings)
 
 
 def _classifier(
