@@ -182,6 +182,7 @@ def make_cityscapes(folder: Path) -> None:
     street[0:4, 0:40] = 26  # a group of cars
     street[8, 50] = 33004  # a bicycle
     street[8:12, 52:60] = 29000  # a caravan
+    street[30:, 0:10] = 3  # outside the region of interest
     train = np.full((32, 64), 11)
     train[2:30, 8:50] = 31000
     scenes = {

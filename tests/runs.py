@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -40,6 +42,18 @@ def refused(*arguments: object) -> str:
     assert "Traceback" not in result.output
     assert last.startswith("Error: ")
     return last
+
+
+def launched(*command: str) -> str:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def history(out: Path) -> list[dict[str, str]]:

@@ -323,6 +323,18 @@ def test_cityscapes_boxes_end_behind_the_last_pixel(cityscapes: Path) -> None:
     assert target["boxes"][pixel].tolist() == [[50, 8, 51, 9]]
 
 
+def test_void_pixels_are_those_that_cityscapes_ignores(cityscapes: Path) -> None:
+    from cityscapesscripts.helpers.labels import labels
+
+    ignored = [label.id for label in labels if label.ignoreInEval and label.id >= 0]
+    data = open_instances(f"cityscapes:{cityscapes}")
+    for i, file in enumerate(sorted((cityscapes / "gtFine/train").glob("*/*.png"))):
+        with Image.open(file) as numbers:
+            expected = np.isin(np.asarray(numbers), ignored)
+        assert torch.equal(data.train[i][1]["void"], torch.from_numpy(expected))
+    assert int(data.train[0][1]["void"].sum()) == 20
+
+
 def test_files_of_cityscapes_without_their_pair_are_refused(cityscapes: Path) -> None:
     image = cityscapes / "leftImg8bit/train/bonn/bonn_000000_000019_leftImg8bit.png"
     instances = cityscapes / "gtFine/train/bonn/bonn_000000_000019_gtFine_instanceIds.png"

@@ -214,29 +214,17 @@ def test_compile_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert compiled == ["SmallImageResNet"]
 
 
-def launched(*command: str) -> str:
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", *command],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     # Batch norm would see half a batch in each process; group norm sees every image alone.
     options = [*DIGITS, "--set=norm_layer=groupnorm1", "--recipe", "paper", "--epochs", "1"]
     options += ["--batch-size", "1438"]  # one step with all images
     one, two, torchrun = (tmp_path / name for name in ("one", "two", "torchrun"))
-    launched("tbc_models", *options, "--out", str(one))
-    told = launched("tbc_models", *options, "--devices", "2", "--out", str(two))
+    runs.launched("tbc_models", *options, "--out", str(one))
+    told = runs.launched("tbc_models", *options, "--devices", "2", "--out", str(two))
     assert told.count("epoch 1/1") == 1  # by the first process
     runner = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    told = launched(*runner, "-m", "tbc_models", *options, "--out", str(torchrun))
+    told = runs.launched(*runner, "-m", "tbc_models", *options, "--out", str(torchrun))
     assert told.count("epoch 1/1") == 1
     alone, *both = (read_checkpoint(out / "last.ckpt")[1] for out in (one, two, torchrun))
     assert alone["global_step"] == 1

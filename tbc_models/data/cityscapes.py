@@ -30,6 +30,9 @@ _LABELS = {number: label for label, number in enumerate(_IDS, 1)}
 _PER_CLASS = 1000  # an object's pixels are 1000 · id + its number; those of a group are the id
 _IMAGE, _INSTANCES = "_leftImg8bit.png", "_gtFine_instanceIds.png"
 
+# What the labels of Cityscapes call ignored in evaluation, from "unlabeled" to "trailer".
+_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+
 
 def open_cityscapes(path: Path, *, skip_bad: bool, progress: Progress | None) -> InstanceData:
     """Open Cityscapes, as `open_instances` describes it."""
@@ -93,6 +96,7 @@ class CityscapesImages:
             "iscrowd": torch.from_numpy(crowds.copy()),
             "area": masks.flatten(1).sum(1).float(),
             "image_id": record.id,
+            "void": torch.from_numpy(np.isin(pixels, _VOID)),
         }
         return image, target
 

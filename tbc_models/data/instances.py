@@ -15,8 +15,9 @@ Target = dict[str, Any]
 """The objects of one image, in torchvision's format: `boxes` (n, 4), float32, as x1, y1, x2, y2 in
 pixels; `labels` (n), int64, from 1, since 0 is the background; `masks` (n, H, W), uint8, if the
 data has masks; `iscrowd` (n), int64, 1 for a region of many objects, which is neither learned nor
-counted; `area` (n), float32, in pixels; `image_id`. Pascal VOC adds `difficult` (n), int64: 1 for
-objects that its evaluation does not count."""
+counted; `area` (n), float32, in pixels; `image_id`. Pascal VOC adds `difficult` (n), int64, 1 for
+objects that its evaluation does not count; Cityscapes adds `void` (H, W), where detections do not
+count as wrong. Scenes add `full_masks` (n, H, W), with the parts that are hidden."""
 
 Progress = Callable[[int, int], None]
 

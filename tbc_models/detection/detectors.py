@@ -248,4 +248,4 @@ def _small_masks(backbone: BackboneWithFPN, num_classes: int) -> dict[str, Any]:
 
 def _small_pool(size: int) -> MultiScaleRoIAlign:
     maps = [str(i) for i in range(len(_SMALL_STRIDES))]
-    return MultiScaleRoIAlign(maps, output_size=size, sampling_ratio=2)
+    return MultiScaleRoIAlign(maps, output_size=size, sampling_ratio=1)

@@ -12,8 +12,6 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import torch.distributed as dist
-from faster_coco_eval import COCO, COCOeval_faster
-from faster_coco_eval.core import mask as rle
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -108,6 +106,8 @@ class COCOEvaluation(Evaluation[dict[str, Any]]):
     def _annotations(self, image: Target, **fields: Tensor | None) -> list[dict[str, Any]]:
         columns: dict[str, Any] = {"category_id": image["labels"].tolist()}
         if self.iou_type == "segm":
+            from faster_coco_eval.core import mask as rle
+
             masks = binary(image["masks"]).view(np.uint8)
             columns["segmentation"] = [rle.encode(np.asfortranarray(mask)) for mask in masks]
             columns["area"] = [int(mask.sum()) for mask in masks]
@@ -124,7 +124,10 @@ class COCOEvaluation(Evaluation[dict[str, Any]]):
         evaluated.summarize()
         return {name: float(ap) for name, ap in zip(names, evaluated.stats, strict=False)}
 
-    def _evaluated(self, records: Sequence[dict[str, Any]]) -> COCOeval_faster:
+    def _evaluated(self, records: Sequence[dict[str, Any]]) -> Any:
+        # Imported here because detectors alone do not need this extra of the package.
+        from faster_coco_eval import COCO, COCOeval_faster
+
         images = [{"id": i, **record["size"]} for i, record in enumerate(records)]
 
         def dataset(kind: str) -> COCO:

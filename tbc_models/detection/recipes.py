@@ -67,7 +67,7 @@ DETECTION_RECIPES = {
     "1x": DetectionRecipe(epochs=12, batch_size=16, lr=0.02),
     "2x": DetectionRecipe(epochs=24, batch_size=16, lr=0.02),
     "small": DetectionRecipe(
-        epochs=5,
+        epochs=6,
         batch_size=8,
         lr=1e-3,
         optimizer="adamw",

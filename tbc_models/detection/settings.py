@@ -101,7 +101,8 @@ class DetectionSettings:
         sizes = {"min_size": self.min_size, "max_size": self.max_size}
         build = DETECTORS[self.detector]
         detector: nn.Module = build(body, len(self.classes) + 1, small=small, **sizes)
-        return detector
+        # Small detectors are for CPUs, where this layout is a tenth faster.
+        return detector.to(memory_format=torch.channels_last) if small else detector
 
 
 def prepare_detection(
