@@ -154,7 +154,7 @@ def test_a_failing_module_is_printed_so_that_it_can_be_run_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(modules, "MODULES", ("TiedSE",))
-    monkeypatch.setattr(modules, "compare", lambda *_: {"y": 0.5, "dx": 0.0, "dparameters": 0.0})
+    monkeypatch.setattr(modules, "errors_of", lambda *_: {"y": 0.5, "dx": 0.0, "dparameters": 0.0})
     file = tmp_path / "result.json"
     options = ["--modules", "--operator", "FC", "--dtype", "float64", "--cases", "2", "--seed", "5"]
     result = runner.invoke(app, ["check", *options, "--json", str(file)])
