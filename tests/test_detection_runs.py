@@ -1,6 +1,7 @@
 """Training, testing and using detectors: by their settings, and by the command."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tbc_models.training.classifier import DivergedError
 from tbc_models.training.launching import StoppedError
 from tbc_models.training.settings import RunError
 from tests.detection import chosen, few_scenes, go, scenes_as_coco
+from tests.instances import make_cityscapes, make_coco, make_voc
 from tests.runs import assert_equal, launched, refused, tbc
 
 
@@ -297,6 +299,26 @@ def test_the_command_trains_evaluates_and_predicts(tmp_path: Path) -> None:
             assert one["class"] in "0123456789"
             assert one["mask"]["size"] == row["size"]
     assert "bad.jpg" in refused(*arguments, tmp_path / "bad.jpg", "--out", drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "make", "detector", "own"),
+    [
+        ("coco", make_coco, "mask-rcnn", "masks"),
+        ("voc", make_voc, "faster-rcnn", "VOC2010, area: AP50"),
+        ("cityscapes", make_cityscapes, "cascade-mask-rcnn", "Cityscapes: AP"),
+    ],
+)
+def test_a_tied_resnet50_learns_from_folders_in_every_format(
+    kind: str, make: Callable[[Path], None], detector: str, own: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "images")
+    out = tmp_path / "run"
+    asked = ("--data", f"{kind}:{tmp_path / 'images'}", "--detector", detector, "--epochs", 1)
+    sizes = ("--min-size", 64, "--batch-size", 1, "--lr", 1e-4, "--workers", 0)
+    tbc("detect", "train", *asked, "--backbone", "tied_resnet50_s", *sizes, "--out", out)
+    assert own in tbc("detect", "evaluate", out / "last.ckpt", "--workers", 0)
 
 
 def test_the_command_lists_detectors(tmp_path: Path) -> None:
