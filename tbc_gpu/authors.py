@@ -35,7 +35,7 @@ Around = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 def from_authors(
     state_dict: Mapping[str, Tensor], model: nn.Module, *, around: Around | None = None
 ) -> dict[str, Tensor]:
-    """Convert weights of a network built of the authors' modules for the same network of ours.
+    """Convert weights of a network built from the authors' modules for the same network of ours.
 
     Args:
         state_dict: weights of the authors' network. Outside of the tied modules their names must

@@ -163,7 +163,7 @@ def memory(
 def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
     r"""Draw a tied bottleneck as Fig. 4 does, with what each of its convolutions really is.
 
-    Colours tell the operators apart: grey is SC, blue is TBC or TGC, the deeper the more blocks.
+    Colours distinguish the operators: grey is SC, and blue is TBC or TGC, darker for more blocks.
     Activations and normalisations are left out.
 
     Args:

@@ -39,11 +39,11 @@ class Timed(NamedTuple):
     def regret(self, algorithm: str) -> float:
         """Return the weighted regret of an algorithm against the best one and the authors' fold."""
         regret = math.log(self.times[algorithm] / min(self.times.values()))
-        weighed = regret + 5 * max(0.0, regret - math.log(1.15))
+        weighted = regret + 5 * max(0.0, regret - math.log(1.15))
         if "fold" in self.times:  # nobody should lose by switching from the authors' code
             behind = math.log(self.times[algorithm] / self.times["fold"])
-            weighed += 1000 * max(0.0, behind - math.log(1.05))
-        return weighed
+            weighted += 1000 * max(0.0, behind - math.log(1.05))
+        return weighted
 
 
 def cases(dtype: str, batch: int) -> list[LayerCase]:

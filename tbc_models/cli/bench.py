@@ -283,8 +283,8 @@ def tune(
 ) -> None:
     """Measure every algorithm on this machine, and learn the table that chooses among them.
 
-    Prints the learned rules, and how near their choices are to the fastest algorithms. The package
-    keeps using its own table unless --install is given. About eight minutes on two cores.
+    Prints the learned rules, and how close their choices come to the fastest algorithms. The
+    package keeps using its own table unless --install is given. About eight minutes on two cores.
     """
     require_writable(json_file, "--json")
     require_writable(out, "--out")

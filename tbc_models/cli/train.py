@@ -113,7 +113,10 @@ def train_network(
     ] = False,
     workers: Workers = None,
     save_every: Annotated[
-        int, typer.Option(min=1, help="Also write last.ckpt every this many steps.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Write last.ckpt every N steps, and after each epoch."
+        ),
     ] = 1000,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run in DIR; start it if there is none.")

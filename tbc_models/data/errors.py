@@ -31,7 +31,7 @@ class BadImageError(DataError):
         message: the file, and what is wrong with it.
     """
 
-    # With the message as the only argument: from it a DataLoader makes a worker's error again.
+    # The message must be the only argument: a DataLoader re-creates a worker's error from it.
     def __init__(self, message: str) -> None:
         super().__init__(message, option="skip_bad_images")
 
@@ -72,5 +72,5 @@ def first_line(error: BaseException) -> str:
 
 
 def short(error: Exception) -> str:
-    """Describe an exception of another library in a part of a line."""
+    """Describe an exception of another library in a few words, for a longer message."""
     return f"{type(error).__name__}: {textwrap.shorten(str(error), 160, placeholder=' …')}"

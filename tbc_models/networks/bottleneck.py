@@ -51,7 +51,7 @@ BLOCKS: dict[int, tuple[int, ...]] = {
 class TiedBottleneck(nn.Module):
     """Tied bottleneck, Fig. 4: entry TBC, splits of TBC (or TGC) with a B each, mixer, exit SC.
 
-    It takes the arguments of timm's `Bottleneck`, so timm's ResNet can be built of it. Every
+    It takes the arguments of timm's `Bottleneck`, so timm's ResNet can be built from it. Every
     convolution is followed by batch normalisation, and the 3x3 convolutions have the stride.
 
     Args:

@@ -112,7 +112,7 @@ def set_minimum_size(network: nn.Module) -> nn.Module:
     With `features_only` and `out_indices` they may end before the last stage.
 
     Args:
-        network: built of a `ChecksSize`.
+        network: one that is, or contains, a `ChecksSize`.
 
     Returns:
         The same network.

@@ -1,4 +1,4 @@
-"""TiedResNet (Fig. 4a, Tables 1, 2, 5 and 6): timm's ResNet, built of tied bottlenecks.
+"""TiedResNet (Fig. 4a, Tables 1, 2, 5 and 6): timm's ResNet, built from tied bottlenecks.
 
 Importing this module registers the networks with timm. They take every option of timm's ResNet,
 and those of the `TiedBottleneck`: `design`, `splits`, `base_width`, `blocks`, `mixer`, `groups`.
