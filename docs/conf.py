@@ -65,7 +65,9 @@ nitpick_ignore = [  # they stand on another site
     ("py:class", "torch.nn.modules.module.Module"),
     ("py:class", "torch.Tensor"),
     ("py:class", "pathlib.Path"),
+    ("py:class", "collections.abc.Callable"),
     ("py:class", "collections.abc.Mapping"),
+    ("py:class", "matplotlib.figure.Figure"),
     ("py:class", "numpy.dtype"),
     ("py:class", "numpy.ndarray"),
 ]

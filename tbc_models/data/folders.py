@@ -64,7 +64,7 @@ def read_image(file: str | Path) -> Image.Image:
             numbers from 0 to 1, are scaled to 8 bits.
 
     Returns:
-        The image, upright: a camera that is held sideways stores the rotation beside the pixels
+        The upright image. A camera that is held sideways stores the rotation beside the pixels
         (EXIF), and it is applied here.
 
     Raises:

@@ -39,7 +39,7 @@ class Specification:
 
     @property
     def label(self) -> str:
-        """A short name: the kind, or for your own images their folder and a hash of its path.
+        """The kind as a short name, or for your own images their folder and a hash of its path.
 
         The hash distinguishes folders with the same name, such as a/photos and b/photos.
         """
