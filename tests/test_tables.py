@@ -304,7 +304,7 @@ def test_summary_shows_every_layer() -> None:
     for layer in count.layers(registry.build("tied_resnet14_s"), 32):
         assert re.search(rf"{re.escape(layer.name)} ", result.output)
     assert re.search(r"layer1\.0\.conv2\.3 +TBC +8×16×16 +8 +9 +0\.0 +0\.02 +0\.1", result.output)
-    assert "(the same)" in result.output
+    assert "18.63 M MACs: the same." in result.output
     fitted = runner.invoke(
         app, ["summary", "tied_resnet14_s", "--set", "design=fitted", "--set", "num_classes=10"]
     )
