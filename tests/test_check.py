@@ -60,7 +60,7 @@ def test_a_nan_and_a_wrong_shape_are_found(monkeypatch: pytest.MonkeyPatch) -> N
         assert not row.errors["y"] <= checking.TOLERANCE
 
 
-def test_a_case_that_raises_is_told_like_one_that_differs(
+def test_a_case_that_raises_is_reported_like_one_that_differs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def crash(*_: Any, **__: Any) -> None:

@@ -241,7 +241,7 @@ def test_imagenet(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_told(
+def test_what_is_not_there_is_reported(
     spec: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -266,7 +266,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
             open_data(spec)
 
 
-def test_damaged_published_files_are_told(tmp_path: Path) -> None:
+def test_damaged_published_files_are_reported(tmp_path: Path) -> None:
     write_fashion(tmp_path)
     file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:999])
@@ -277,7 +277,7 @@ def test_damaged_published_files_are_told(tmp_path: Path) -> None:
     assert "CIFAR-10 is damaged or not in" in told(f"cifar10:{tmp_path}")
 
 
-def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise URLError("no route to host\nand much more")
 
@@ -372,12 +372,12 @@ def keep_one_each(root: Path) -> None:
         (keep_one_each, "{0} has one image of each class, which leaves none for testing: add more"),
     ],
 )
-def test_folders_that_are_wrong_are_told(harm: Any, text: str, tmp_path: Path) -> None:
+def test_folders_that_are_wrong_are_reported(harm: Any, text: str, tmp_path: Path) -> None:
     harm(write_split(tmp_path))
     assert text.format(tmp_path) in told(f"imagefolder:{tmp_path}")
 
 
-def test_folders_that_may_not_be_read_are_told(
+def test_folders_that_may_not_be_read_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Path) -> None:
@@ -388,7 +388,7 @@ def test_folders_that_may_not_be_read_are_told(
     assert f"{tmp_path} cannot be read: PermissionError" in told(f"imagefolder:{tmp_path}")
 
 
-def test_imagenet_that_is_not_whole_is_told(tmp_path: Path) -> None:
+def test_imagenet_that_is_not_whole_is_reported(tmp_path: Path) -> None:
     spec = f"imagenet:{write_imagenet(tmp_path)}"
     extra = tmp_path / "train" / "n00000001"
     shutil.copytree(tmp_path / "train" / "n02123045", extra)
@@ -498,7 +498,7 @@ def test_progress_is_reported_while_files_are_decoded(tmp_path: Path) -> None:
     assert data.skipped == ()
 
 
-def test_a_class_that_loses_all_its_images_is_told(tmp_path: Path) -> None:
+def test_a_class_that_loses_all_its_images_is_reported(tmp_path: Path) -> None:
     for file in (write_split(tmp_path) / "val" / "coffee").iterdir():
         replace_by_text(file)
     text = told(f"imagefolder:{tmp_path}", skip_bad_images=True)

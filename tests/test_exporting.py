@@ -168,7 +168,7 @@ def test_trained_weights_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) 
     assert "more" not in text
 
 
-def test_a_network_that_reads_weights_itself_is_told() -> None:
+def test_a_network_that_reads_weights_itself_is_reported() -> None:
     name = "swinv2_tiny_window8_256"
     assert "the tied network does not run" in run("tie", name, "--blocks", 2, code=2)
     assert "24 layers tied" in run("tie", name, "--blocks", 2, "--where", "*mlp.fc*")

@@ -279,7 +279,7 @@ def test_a_network_that_cannot_be_built_does_not_hide_the_others(
     assert "tied_resnet50_s could not be built: this network needs another" in result.output
 
 
-def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_words_is_reported_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def bare(*_: object) -> None:
         raise AssertionError
 

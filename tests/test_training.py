@@ -141,7 +141,9 @@ def test_bad_images_are_named_or_skipped(folder: Path, tmp_path: Path) -> None:
         (["--data", "cifar10:gone", "--devices", "4096"], "`devices` (=4096) must be from 1 to"),
     ],
 )
-def test_bad_input_is_told_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_input_is_reported_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
     assert message in refused(*TRAIN, "--out", tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
 
