@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.ops import box_iou
 
+from tbc_models.data import Scenes
 from tbc_models.detection import (
     backbone_with_fpn,
     cascade_mask_rcnn,
@@ -278,3 +280,59 @@ def test_the_macs_of_a_retinanet_head_follow_from_its_maps() -> None:
 def test_a_cost_refuses_another_detector() -> None:
     with pytest.raises(ValueError, match=r"`detector` \(='yolo'\) must be one of retinanet,"):
         detector_cost("yolo", "resnet50")
+
+
+@pytest.mark.slow
+def test_each_stage_of_a_cascade_improves_the_boxes_and_its_losses_fall() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    scenes = Scenes("train", 16)
+    images = [scenes[i][0] / 255 for i in range(len(scenes))]
+    targets = [scenes[i][1] for i in range(len(scenes))]
+    detector = cascade_rcnn("tied_resnet14_s", 11, small=True)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3)
+    history: list[dict[str, float]] = []
+    for step in range(160):
+        chosen = [(8 * step + i) % 16 for i in range(8)]
+        losses = detector([images[i] for i in chosen], [targets[i] for i in chosen])
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
+        optimizer.step()
+        history.append({name: float(value.detach()) for name, value in losses.items()})
+    for name in history[0]:
+        if name.startswith("loss_classifier"):
+            before, after = (sum(h[name] for h in part) for part in (history[5:15], history[-10:]))
+            assert after < 0.7 * before, name
+
+    # The proposals that overlap an object, and the boxes that the stages make of them.
+    entered: list[list[Tensor]] = []
+    heads: Any = detector.roi_heads
+    pool = heads.box_roi_pool.forward
+
+    def pooled(x: Any, boxes: list[Tensor], shapes: Any) -> Any:
+        entered.append(boxes)
+        return pool(x, boxes, shapes)
+
+    heads.box_roi_pool.forward = pooled
+    refined: list[list[Tensor]] = []
+    detector.eval()
+    with torch.no_grad():
+        for image, target in zip(images, targets, strict=True):
+            entered.clear()
+            decoded: list[Tensor] = []
+            last = heads.stages[-1]
+            decode = last.box_coder.decode
+            last.box_coder.decode = lambda *a, d=decode, to=decoded: to.append(d(*a)) or to[-1]
+            detector([image])
+            last.box_coder.decode = decode
+            boxes = [*(own[0] for own in entered), decoded[0][:, 0]]
+            overlaps = [box_iou(own, target["boxes"]) for own in boxes]
+            near, which = overlaps[0].max(1)
+            refined.append(
+                [own[near > 0.5].gather(1, which[near > 0.5, None])[:, 0] for own in overlaps]
+            )
+    proposals, *stages = (float(torch.cat(own).mean()) for own in zip(*refined, strict=True))
+    assert proposals < stages[0]
+    assert stages[0] <= stages[1] + 0.002  # each at least as good as the one before
+    assert stages[1] <= stages[2] + 0.002

@@ -153,7 +153,7 @@ def test_scenes_refuse_options_out_of_range(options: dict[str, Any], message: st
 
 
 def test_what_random_places_cannot_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tbc_models.data.scenes._ATTEMPTS", 5)
+    monkeypatch.setattr("tbc_models.data.scenes._DRAWS", 1)
     with pytest.raises(
         ValueError, match=r"`objects` \(=\(40, 40\)\) are too many .* for 40 digits"
     ):

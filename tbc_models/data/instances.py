@@ -12,12 +12,14 @@ if TYPE_CHECKING:  # so that a wrong name is refused without PyTorch
     from torch import Tensor
 
 Target = dict[str, Any]
-"""The objects of one image, in torchvision's format: `boxes` (n, 4), float32, as x1, y1, x2, y2 in
-pixels; `labels` (n), int64, from 1, since 0 is the background; `masks` (n, H, W), uint8, if the
-data has masks; `iscrowd` (n), int64, 1 for a region of many objects, which is neither learned nor
-counted; `area` (n), float32, in pixels; `image_id`. Pascal VOC adds `difficult` (n), int64, 1 for
-objects that its evaluation does not count; Cityscapes adds `void` (H, W), where detections do not
-count as wrong. Scenes add `full_masks` (n, H, W), with the parts that are hidden."""
+"""The objects of one image in torchvision's format.
+
+`boxes` (n, 4), float32, as x1, y1, x2, y2 in pixels; `labels` (n), int64, from 1, since 0 is the
+background; `masks` (n, H, W), uint8, if the data has masks; `iscrowd` (n), int64, 1 for a region of
+many objects, which is neither learned nor counted; `area` (n), float32, in pixels; `image_id`.
+Pascal VOC adds `difficult` (n), int64, 1 for objects that its evaluation does not count; Cityscapes
+adds `void` (H, W), where detections do not count as wrong. Scenes add `full_masks` (n, H, W), with
+the parts that are hidden."""
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +50,7 @@ class InstanceData:
     train: ImagesWithInstances
     test: ImagesWithInstances
     classes: tuple[str, ...]
-    """Names of the classes: label i is `classes[i - 1]`."""
+    """Names of the classes. Label i is `classes[i - 1]`."""
     masks: bool
     """Whether each object has a mask."""
     mirror: bool

@@ -19,7 +19,7 @@ from tbc_models.data.occlusion import occlusion_ratio
 CLASSES = tuple("0123456789")
 _LEAST_VISIBLE = 0.25  # of the pixels of every digit
 _LEAST_CONTRAST = 120  # distance of a digit's colour from that of the ground, of 255 a channel
-_ATTEMPTS = 5000
+_DRAWS, _PLACES, _BISECTIONS = 50, 20, 8  # of digits, places for them, and sizes of their window
 
 
 class Scenes:
@@ -83,8 +83,7 @@ class Scenes:
             raise IndexError(f"there are {self.count} scenes, and none has the index {index}")
         random = np.random.default_rng([self.seed, self.split == "test", index])
         least, most = self.objects
-        digits = [self._digit(random) for _ in range(int(random.integers(least, most + 1)))]
-        placed = self._place(digits, random)
+        digits, placed = self._place(int(random.integers(least, most + 1)), random)
         ground = random.uniform(60, 196, 3)
         image = random.normal(ground, 20, (self.size, self.size, 3))
         for digit, (top, left) in zip(digits, placed.corners, strict=True):
@@ -114,28 +113,15 @@ class Scenes:
         ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return _Digit(ink, int(labels[number]) + 1)
 
-    def _place(self, digits: list["_Digit"], random: np.random.Generator) -> "_Placed":
-        """Try random places until enough of each digit is visible and r is in its range."""
-        for _ in range(_ATTEMPTS):
-            # In a smaller window digits overlap more, so that every r occurs.
-            window = 1.0 if self.occlusion is None else random.uniform()
-            start = random.uniform(0, 1 - window, 2)
-            corners = []
-            for digit in digits:
-                room = self.size - np.array(digit.ink.shape)
-                corners.append(((start + window * random.uniform(size=2)) * room).astype(int))
-            placed = self._stack(digits, corners)
-            enough = placed.visible.flatten(1).sum(1) >= (
-                _LEAST_VISIBLE * placed.full.flatten(1).sum(1)
-            )
-            if not enough.all():
-                continue
-            if self.occlusion is None:
-                return placed
-            least, most = self.occlusion
-            if least <= occlusion_ratio(placed.boxes) <= most:
-                return placed
-        what = f"{len(digits)} digits in {self.size} pixels"
+    def _place(self, number: int, random: np.random.Generator) -> tuple[list["_Digit"], "_Placed"]:
+        """Draw digits and places until enough of each is visible and r is in its range."""
+        for _ in range(_DRAWS):
+            digits = [self._digit(random) for _ in range(number)]
+            for _ in range(_PLACES):
+                corner, inside = random.uniform(size=2), random.uniform(size=(number, 2))
+                if placed := self._gather(digits, corner, inside):
+                    return digits, placed
+        what = f"{number} digits in {self.size} pixels"
         if self.occlusion is None:
             raise ValueError(
                 f"`objects` (={self.objects}) are too many to stay visible: there is no place for "
@@ -145,6 +131,37 @@ class Scenes:
             f"`occlusion` (={self.occlusion}) cannot be reached with {what}: choose a wider range, "
             "or another number of `objects`"
         )
+
+    def _gather(
+        self, digits: list["_Digit"], corner: np.ndarray, inside: np.ndarray
+    ) -> "_Placed | None":
+        """Put digits into a window, and find the size of it that gives an r in the range.
+
+        In a smaller window they overlap more.
+        """
+        smallest, largest, window = 0.0, 1.0, 1.0
+        for _ in range(_BISECTIONS):
+            corners = [
+                ((corner * (1 - window) + window * place) * (self.size - np.array(digit.ink.shape)))
+                for digit, place in zip(digits, inside, strict=True)
+            ]
+            placed = self._stack(digits, [place.astype(int) for place in corners])
+            visible, whole = (masks.flatten(1).sum(1) for masks in (placed.visible, placed.full))
+            hidden = not bool((visible >= _LEAST_VISIBLE * whole).all())
+            if self.occlusion is None:
+                return None if hidden else placed
+            least, most = self.occlusion
+            ratio = occlusion_ratio(placed.boxes)
+            if hidden or ratio > most:
+                if window == 1:  # nor does a smaller window help
+                    return None
+                smallest = window
+            elif ratio < least:
+                largest = window
+            else:
+                return placed
+            window = (smallest + largest) / 2
+        return None
 
     def _stack(self, digits: list["_Digit"], corners: list[np.ndarray]) -> "_Placed":
         full = torch.zeros(len(digits), self.size, self.size, dtype=torch.uint8)

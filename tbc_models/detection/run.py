@@ -71,7 +71,7 @@ def train_detector(
         bar: whether to show a progress bar.
 
     Returns:
-        The last row of metrics.csv: losses, and the average precisions on the test images.
+        The last row of metrics.csv, with the average precisions on the test images.
 
     Raises:
         RunError: if `out` holds a run and `resume` is false, or if it holds another run.
