@@ -61,8 +61,8 @@ def open_specified(specification: Specification, skip_bad_images: bool, download
     return opened
 
 
-def number_of_workers(workers: int | None, specification: Specification) -> int:
-    """Return the number that was asked for, or the default for this data set."""
+def number_of_workers(workers: int | None, *, in_memory: bool = False) -> int:
+    """Return the number that was asked for, or the default for such images."""
     if workers is not None:
         return workers
-    return min(8, (os.cpu_count() or 1) - 1) if specification.in_files else 0
+    return 0 if in_memory else min(8, (os.cpu_count() or 1) - 1)

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from tbc_models.cli.data_options import Debug
+from tbc_models.cli.data_options import Debug, number_of_workers
 from tbc_models.cli.terminal import (
     errors_in_one_line,
     plain_table,
@@ -36,7 +35,7 @@ Workers = Annotated[
     typer.Option(
         min=0,
         help="Number of processes that load images, for each device.  "
-        "[default: one fewer than the CPU cores, at most 8; 0 for scenes]",
+        "[default: one fewer than the CPU cores, at most 8]",
     ),
 ]
 DATA_REMEDIES = {"skip_bad": "repair or remove it, or skip it with --skip-bad"}
@@ -215,7 +214,10 @@ def train_detector_command(
     ] = "32-true",
     workers: Workers = None,
     save_every: Annotated[
-        int, typer.Option(min=1, help="Also write last.ckpt every this many steps.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Write last.ckpt every N steps, and after each epoch."
+        ),
     ] = 1000,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run in DIR; start it if there is none.")
@@ -272,7 +274,7 @@ def train_detector_command(
             devices=devices,
             nodes=nodes,
             precision=precision,
-            workers=number_of_workers(workers, kind),
+            workers=number_of_workers(workers),
         )
         machine.check_devices()
         opened = open_with_progress(data, masks=detector in MASKED, skip_bad=skip_bad)
@@ -310,13 +312,6 @@ def train_detector_command(
                 f"Trained: AP of boxes {row['test/box AP']:.3f}{masks} on the test images. "
                 f"All files are in {folder}"
             )
-
-
-def number_of_workers(workers: int | None, kind: str) -> int:
-    """Return the number that was asked for, or the default for this data set."""
-    if workers is not None:
-        return workers
-    return 0 if kind == "scenes" else min(8, (os.cpu_count() or 1) - 1)
 
 
 def open_with_progress(spec: str, *, masks: bool, skip_bad: bool) -> "InstanceData":

@@ -7,12 +7,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tbc_models.cli.data_options import Debug
+from tbc_models.cli.data_options import Debug, number_of_workers
 from tbc_models.cli.detect import (
     DATA_REMEDIES,
     SkipBad,
     Workers,
-    number_of_workers,
     open_with_progress,
 )
 from tbc_models.cli.terminal import (
@@ -92,7 +91,6 @@ def evaluate_command(
         trained = read_detector(checkpoint)
         spec = data or trained.settings.data
         try:
-            kind, _ = parse_instances(spec)
             opened = open_with_progress(spec, masks=trained.settings.masks, skip_bad=skip_bad)
         except DataError as error:
             if data is not None or error.option:
@@ -105,7 +103,7 @@ def evaluate_command(
                 progress.update(task, completed=done, total=total)
 
             scores = evaluate_detector(
-                trained, opened, workers=number_of_workers(workers, kind), progress=report
+                trained, opened, workers=number_of_workers(workers), progress=report
             )
         _print_scores(scores, trained.settings, opened)
         if plot is not None:

@@ -175,7 +175,7 @@ def train_network(
             precision=precision,
             compile=compile,
             channels_last=channels_last,
-            workers=number_of_workers(workers, specification),
+            workers=number_of_workers(workers, in_memory=not specification.in_files),
         )
         machine.check_devices()
         opened = open_specified(specification, skip_bad_images, download)

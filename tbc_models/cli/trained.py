@@ -85,7 +85,7 @@ def evaluate_network(
             if named is not None:
                 raise
             raise DataError(f"{error}; if the data has moved, name it with --data") from None
-        machine = Machine(workers=number_of_workers(workers, specification))
+        machine = Machine(workers=number_of_workers(workers, in_memory=not specification.in_files))
         score, matrix, settings = evaluate(trained, opened, machine)
         console = Console()
         console.print(
