@@ -176,7 +176,7 @@ BAD_ANNOTATIONS: dict[str, Edit] = {
     "annotation 21 has the bbox [-3, 3, 12, 4], which must lie within": (
         annotation("bbox", [-3, 3, 12, 4])
     ),
-    "annotation 21 has the bbox [64.2, 3, 0.5, 4], which lies beside the image of 64×48": (
+    "annotation 21 has the bbox [64.2, 3, 0.5, 4], which lies outside the image of 64×48": (
         annotation("bbox", [64.2, 3, 0.5, 4])
     ),
     "annotation 21 has the bbox [6, 3, 0, 4], which has no area: width and height must be": (

@@ -16,7 +16,7 @@ from tbc_models.data import InstanceData, Scenes
 from tbc_models.detection.learner import SeededSampler
 from tbc_models.detection.loading import DetectionImages, TrainingImages
 from tbc_models.detection.recipes import DETECTION_RECIPES
-from tbc_models.detection.run import evaluate_detector, read_detector
+from tbc_models.detection.run import evaluate_detector, read_detector, train_detector
 from tbc_models.detection.settings import DetectionSettings, prepare_detection
 from tbc_models.networks.registry import create
 from tbc_models.training.classifier import DivergedError
@@ -119,6 +119,11 @@ def test_the_rate_is_scaled_to_the_batch() -> None:
             {"data": replace(few_scenes(), masks=False)},
             "mask-rcnn learns masks, but scenes has none",
         ),
+        (
+            {"backbone": "tied_resnet14_s", "weights": "pretrained"},
+            "timm has no trained weights of tied_resnet14_s",
+        ),
+        ({"max_size": 64}, r"`max_size` \(=64\) must be at least `min_size` \(=96\)"),
     ],
 )
 def test_settings_refuse(options: dict[str, Any], message: str) -> None:
@@ -199,6 +204,8 @@ def test_other_classes_are_refused(undisturbed: tuple[DetectionSettings, Path]) 
     others: InstanceData = replace(few_scenes(), classes=("cat", "dog"))
     with pytest.raises(RunError, match=r"has 2 classes \(cat, dog\), but the detector knows 10"):
         evaluate_detector(trained, others)
+    with pytest.raises(RunError, match="mask-rcnn predicts masks, but scenes has none to compare"):
+        evaluate_detector(trained, replace(few_scenes(), masks=False))
 
 
 def test_a_checkpoint_of_another_kind_is_refused(
@@ -233,6 +240,14 @@ def test_weights_of_a_classifier_begin_a_backbone(tmp_path: Path) -> None:
     assert learning
     assert not any(name.startswith(("conv1", "layer1")) or ".bn" in name for name in learning)
     assert settings.weights != chosen().weights == ""
+
+
+def test_weights_of_another_network_are_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    file, out = tmp_path / "weights.safetensors", tmp_path / "run"
+    exporting.save(file, create("resnet18"), name="resnet18")
+    with pytest.raises(ValueError, match="has the weights of resnet18, not of tied_resnet14_s"):
+        train_detector(chosen(weights=file), few_scenes(), out, weights=file)
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 from torchvision.ops import box_iou
 
 from tbc_models.data import Scenes
@@ -22,6 +23,7 @@ from tbc_models.detection import (
 from tbc_models.detection.cascade import CascadeRoIHeads
 from tbc_models.detection.cost import detector_cost
 from tbc_models.detection.detectors import DETECTORS, MASKED
+from tbc_models.detection.masks import paste_masks
 from tbc_models.detection.run import TrainedDetector, read_detector, save_detector
 from tbc_models.detection.settings import prepare_detection
 from tests.detection import few_scenes
@@ -251,6 +253,21 @@ def test_each_stage_of_a_cascade_is_stricter_and_starts_from_the_boxes_before() 
     assert third / first == pytest.approx(0.25, rel=0.2)
 
 
+def test_a_cascade_averages_the_probabilities_of_its_stages() -> None:
+    torch.manual_seed(0)
+    detector = cascade_rcnn("tied_resnet14_s", 3, small=True).eval()
+    logits = torch.tensor([[0.0, 1, 2], [2, 0, 1], [1, 3, 0]])
+    stages: Any = detector.roi_heads.stages
+    with torch.no_grad():
+        for stage, same in zip(stages, logits, strict=True):  # for every box
+            stage.box_predictor.cls_score.weight.zero_()
+            stage.box_predictor.cls_score.bias.copy_(same)
+        (found,) = detector(pictures([(96, 96)]))
+    expected = logits.softmax(1).mean(0)
+    assert set(found["labels"].tolist()) == {1, 2}
+    torch.testing.assert_close(found["scores"], expected[found["labels"]])
+
+
 def test_images_without_objects_and_boxes_of_one_pixel_give_finite_losses() -> None:
     torch.manual_seed(0)
     size = (96, 96)
@@ -336,3 +353,32 @@ def test_each_stage_of_a_cascade_improves_the_boxes_and_its_losses_fall() -> Non
     assert proposals < stages[0]
     assert stages[0] <= stages[1] + 0.002  # each at least as good as the one before
     assert stages[1] <= stages[2] + 0.002
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_masks_are_pasted_where_they_were_cut(scale: int) -> None:
+    # The true masks, cut as a mask head learns them, come back to their places.
+    scenes = Scenes("test", 20)
+    overlaps: dict[str, list[Tensor]] = {"ours": [], "torchvision's": []}
+    for _, target in (scenes[i] for i in range(len(scenes))):
+        masks, boxes = target["masks"], target["boxes"]
+        large = masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        cut = project_masks_on_boxes(large, boxes * scale, torch.arange(len(boxes)), 28)[:, None]
+        for name, pasted in (
+            ("ours", paste_masks(cut, boxes, (96, 96), (scale, scale))),
+            ("torchvision's", paste_masks_in_image(cut, boxes, (96, 96))),
+        ):
+            found, true = pasted[:, 0] > 0.5, masks.bool()
+            both, either = (m.flatten(1).sum(1) for m in (found & true, found | true))
+            overlaps[name].append(both / either)
+    ours, theirs = (torch.cat(values) for values in overlaps.values())
+    assert ours.mean() > 0.98
+    assert ours.min() > 0.9
+    assert theirs.mean() < 0.8
+
+
+def test_a_mask_beyond_the_image_is_cut_off() -> None:
+    boxes = torch.tensor([[-4.0, -4, 4, 4], [6, 2, 30, 5], [20, 20, 30, 30], [3, 3, 3.2, 3.2]])
+    pasted = paste_masks(torch.ones(4, 1, 28, 28), boxes, (8, 10))
+    assert pasted.shape == (4, 1, 8, 10)
+    assert pasted.flatten(1).sum(1).tolist() == [16, 12, 0, 0]

@@ -28,7 +28,7 @@ DetectorName = Literal["retinanet", "faster-rcnn", "mask-rcnn", "cascade-rcnn", 
 InstancesSpec = typer.Option(metavar="DATA", help=f"Images with objects: {', '.join(FORMS)}.")
 SkipBad = Annotated[
     bool,
-    typer.Option("--skip-bad", help="List bad annotations and images, and skip them."),
+    typer.Option("--skip-bad", help="Skip bad annotations and missing images, and list them."),
 ]
 Workers = Annotated[
     int | None,
@@ -46,6 +46,8 @@ _TRAIN_REMEDIES = {
     "batch_size": "choose another one with --batch-size",
     "devices": "choose another number with --devices",
     "lr": "try a lower learning rate with --lr",
+    "max_size": "choose others with --max-size or --min-size",
+    "pretrained": "choose another network with --backbone, or give a file with --weights",
 }
 
 app = typer.Typer(
@@ -254,10 +256,6 @@ def train_detector_command(
                 f"{batch_size} is not a multiple of the {devices * nodes} processes that share a "
                 "batch.",
                 param_hint="--batch-size",
-            )
-        if min_size is not None and max_size is not None and max_size < min_size:
-            raise typer.BadParameter(
-                f"{max_size} is less than --min-size {min_size}.", param_hint="--max-size"
             )
         chosen = recipe or ("small" if kind == "scenes" else "1x")
         network = backbone or ("tied_resnet14_s" if chosen == "small" else "tied_resnet50_s")

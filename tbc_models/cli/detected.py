@@ -117,6 +117,7 @@ def evaluate_command(
                 "backbone": trained.settings.backbone,
                 "data": opened.name,
                 "images": len(opened.test),
+                "classes": trained.settings.classes,
                 **scores._asdict(),
             }
             write_report(json_file, "--json", found)
@@ -152,6 +153,16 @@ def predict_command(
     with errors_in_one_line(debug=debug):
         for file in (checkpoint, *images):
             require_file(file)
+        taken = {file.resolve() for file in images}
+        for file in images:
+            picture = out / f"{file.stem}.png"
+            if picture.resolve() in taken:
+                raise typer.BadParameter(
+                    f"the picture of {file} would replace {picture}, which is one of the images or "
+                    f"the picture of another: rename {file.name}, or choose another folder.",
+                    param_hint="--out",
+                )
+            taken.add(picture.resolve())
 
         from tbc_models.detection.plots import draw_objects
         from tbc_models.detection.run import detect, read_detector

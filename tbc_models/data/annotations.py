@@ -151,7 +151,7 @@ def clip_box(box: Box, width: int, height: int) -> Box:
         raise ValueError(f"must lie within the image of {width}×{height} pixels")
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
     if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"lies beside the image of {width}×{height} pixels")
+        raise ValueError(f"lies outside the image of {width}×{height} pixels")
     return x1, y1, x2, y2
 
 

@@ -314,7 +314,7 @@ def _parse_rle(rle: dict[str, Any], width: int, height: int) -> bytes:
             compressed = frPyObjects({"size": size, "counts": counts}, height, width)["counts"]
         pixels = int(_runs((compressed,), width, height).sum())
     except Exception:  # the decoder raises many types
-        raise ValueError(f"whose counts {_show(counts)} do not decode: write them anew") from None
+        raise ValueError(f"whose counts {_show(counts)} do not decode: export them again") from None
     if pixels != width * height:
         raise ValueError(
             f"whose counts describe {pixels} pixels: they must describe {width * height}"

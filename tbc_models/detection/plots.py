@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
@@ -106,7 +107,15 @@ def draw_objects(
     if len(boxes):
         if masks is not None:
             image = draw_segmentation_masks(image, masks.bool(), alpha=0.5, colors=colours)
-        width = max(1, round(min(image.shape[-2:]) / 300))
-        image = draw_bounding_boxes(image, boxes, list(labels), colours, width=width)
+        side = min(image.shape[-2:])
+        image = draw_bounding_boxes(
+            image,
+            boxes,
+            list(labels),
+            colours,
+            width=max(1, round(side / 300)),
+            font=findfont("DejaVu Sans"),  # Matplotlib's own
+            font_size=max(10, round(side / 40)),
+        )
     picture: Image.Image = to_pil_image(image)
     return picture

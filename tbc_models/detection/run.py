@@ -75,6 +75,7 @@ def train_detector(
 
     Raises:
         RunError: if `out` holds a run and `resume` is false, or if it holds another run.
+        ValueError: if `weights` are not those of the backbone.
         DivergedError: if a loss or a weight is not finite; it names the last good checkpoint.
         WriteError: if a file cannot be written; the last good checkpoint stays.
         StoppedError: if SIGINT (Ctrl-C) or SIGTERM stopped the run.
@@ -82,10 +83,11 @@ def train_detector(
     machine = (machine or Machine()).launched()
     machine.check(settings.batch_size, len(data.test))
     run = Run(out, settings, _COMMAND, resume=resume)
+    detector = settings.build(weights if run.step is None else None)  # or refuses the weights
     run.begin(say, _summary(settings, data))
     recipe = settings.whole_recipe()
     learner = DetectorLearner(
-        settings.build(weights if run.step is None else None),
+        detector,
         recipe,
         steps=settings.steps,
         seed=settings.seed,
@@ -205,7 +207,8 @@ def evaluate_detector(
 
     Args:
         trained: what `read_detector` returned.
-        data: images for testing; they must have the classes that the detector knows.
+        data: images for testing; they must have the classes that the detector knows, and masks if
+            it predicts some.
         workers: processes that load images.
         progress: called repeatedly with the number of images tested so far and their total.
 
@@ -223,15 +226,19 @@ def evaluate_detector(
             f"{list_classes(settings.classes)}",
             option="data",
         )
-    masks = settings.masks and data.masks
+    if settings.masks and not data.masks:
+        raise RunError(
+            f"{settings.detector} predicts masks, but {data.name} has none to compare them with",
+            option="data",
+        )
     evaluations: dict[str, Any] = {"box": COCOEvaluation("bbox")}
-    if masks:
+    if settings.masks:
         evaluations["mask"] = COCOEvaluation("segm")
-    evaluations |= _others(data, masks)
+    evaluations |= _others(data, settings.masks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device)
     loaders = DetectionImages(
-        data, settings.batch_size, masks=masks, mirror=False, seed=0, workers=workers
+        data, settings.batch_size, masks=settings.masks, mirror=False, seed=0, workers=workers
     )
     done = 0
     with torch.no_grad():
@@ -290,6 +297,7 @@ def detect(
         BadImageError: if a file is not a readable image and `skipped` is None; it names the file.
     """
     settings, detector = trained
+    device = next(detector.parameters()).device
     for file in images:
         try:
             pixels = pil_to_tensor(read_image(file))
@@ -299,7 +307,8 @@ def detect(
             skipped(error)
             continue
         with torch.no_grad():
-            (found,) = detector([to_dtype(pixels, torch.float32, scale=True)])
+            (found,) = detector([to_dtype(pixels, torch.float32, scale=True).to(device)])
+            found = _on_cpu(found)
         kept = found["scores"] >= least
         yield Detection(
             file,
@@ -342,6 +351,7 @@ def _summary(settings: DetectionSettings, data: InstanceData) -> str:
         f"{settings.data}: {settings.images:,} images to train with, {len(data.test):,} to test, "
         f"{len(settings.classes)} classes\n"
         f"recipe {settings.recipe}: {settings.epochs} × {settings.steps} batches of "
-        f"{settings.batch_size}, learning rate {settings.lr:g}, edges of {settings.min_size} to "
-        f"{settings.max_size} pixels, seed {settings.seed}{mirrored}"
+        f"{settings.batch_size}, learning rate {settings.lr:g}, short edges of "
+        f"{settings.min_size} pixels, long ones of at most {settings.max_size}, seed "
+        f"{settings.seed}{mirrored}"
     )

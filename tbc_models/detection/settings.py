@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -146,8 +147,9 @@ def prepare_detection(
         The settings of the run.
 
     Raises:
-        RunError: if there is no such detector or network, the network does not take these options
-            or has no features that fit, or the detector needs masks that `data` does not have.
+        RunError: if there is no such detector or network, the network does not take these options,
+            or has no features that fit or no trained weights, the detector needs masks that `data`
+            does not have, or `max_size` is less than `min_size`.
 
     Example:
         >>> from tbc_models.data import open_instances
@@ -162,12 +164,18 @@ def prepare_detection(
             f"{detector} learns masks, but {data.name} has none: choose retinanet, faster-rcnn or "
             "cascade-rcnn"
         )
+    if weights == PRETRAINED and not timm.is_model_pretrained(backbone):
+        raise RunError(f"timm has no trained weights of {backbone}", option="pretrained")
     known = DETECTION_RECIPES[recipe]
     batch = min(batch_size or known.batch_size, len(data.train))
     scaled = known.lr * batch / known.batch_size
     if detector == "retinanet" and known.optimizer == "sgd":
         scaled /= 2
     short = min_size or known.min_size
+    if max_size is not None and max_size < short:
+        raise RunError(
+            f"`max_size` (={max_size}) must be at least `min_size` (={short})", option="max_size"
+        )
     digest = weights or ""
     if isinstance(weights, Path):
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
