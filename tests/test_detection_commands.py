@@ -1,0 +1,78 @@
+"""Options of `tbc detect`, and the pictures that it draws."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tbc_models.cli import app
+from tbc_models.detection.plots import draw_objects
+from tests.detection import scenes_as_coco
+from tests.runs import refused, tbc
+
+
+def test_options_reach_the_settings_and_bad_annotations_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scenes_as_coco(tmp_path / "scenes", train=2)
+    file = folder / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    file.write_text(json.dumps(content))
+    seen: list[Any] = []
+
+    def caught(*run: Any, **_: Any) -> dict[str, float]:
+        seen.append(run)
+        return {"test/box AP": 0.0}
+
+    monkeypatch.setattr("tbc_models.detection.run.train_detector", caught)
+    asked = ("detect", "train", "--data", f"coco:{folder}", "--detector", "faster-rcnn")
+    asked += ("--recipe", "small", "--set", "base_width=32", "--min-size", "64")
+    assert "which has no area" in (told := refused(*asked))
+    assert told.endswith("or skip it with --skip-bad")
+    told = tbc(*asked, "--skip-bad")
+    assert "Skipped bad annotations and images: 1\n" in told
+    assert "annotation 1 has the bbox" in told
+    tbc(*asked, "--skip-bad", "--no-mirror", "--max-size", "64", "--workers", "3")
+    (first, data, *_), (second, _, _, machine) = seen
+    assert len(data.train) == 2
+    assert first.options == second.options == {"base_width": 32}
+    assert (first.mirror, second.mirror) == (True, False)
+    assert (first.min_size, first.max_size, second.max_size) == (64, 107, 64)
+    assert machine.workers == 3
+    told = refused(*asked, "--skip-bad", "--max-size", "63")
+    assert told.endswith("choose others with --max-size or --min-size")
+    told = refused(*asked, "--skip-bad", "--pretrained")
+    assert "timm has no trained weights of tied_resnet14_s" in told
+    assert len(seen) == 2
+
+
+def test_a_picture_replaces_no_image_and_no_other_picture(tmp_path: Path) -> None:
+    one, other, checkpoint = (tmp_path / name for name in ("a/1.png", "b/1.jpg", "last.ckpt"))
+    for file in (one, other):
+        file.parent.mkdir()
+        Image.new("RGB", (96, 96)).save(file)
+    checkpoint.touch()
+    for images, out in (([one], one.parent), ([one, other], tmp_path / "c")):
+        arguments = map(str, ("detect", "predict", checkpoint, *images, "--out", out))
+        result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "1000"})
+        assert result.exit_code == 2
+        assert "would replace" in result.output
+
+
+def test_labels_grow_with_their_image() -> None:
+    heights = []
+    for side in (100, 2000):
+        image, box = (
+            torch.zeros(3, side, side, dtype=torch.uint8),
+            torch.tensor([[0, 0, side, side]]),
+        )
+        labelled, bare = (np.asarray(draw_objects(image, box, [x])) for x in ("cat", ""))
+        heights.append(np.ptp(np.flatnonzero((labelled != bare).any((1, 2)))))
+    assert 5 < heights[0] < 15
+    assert heights[1] > 30
