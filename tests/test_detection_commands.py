@@ -31,8 +31,8 @@ def test_options_reach_the_settings_and_bad_annotations_are_counted(
         return {"test/box AP": 0.0}
 
     monkeypatch.setattr("tbc_models.detection.run.train_detector", caught)
-    asked = ("detect", "train", "--data", f"coco:{folder}", "--detector", "faster-rcnn")
-    asked += ("--recipe", "small", "--set", "base_width=32", "--min-size", "64")
+    asked = ["detect", "train", "--data", f"coco:{folder}", "--detector", "faster-rcnn"]
+    asked += ["--recipe", "small", "--set", "base_width=32", "--min-size", "64"]
     assert "which has no area" in (told := refused(*asked))
     assert told.endswith("or skip it with --skip-bad")
     told = tbc(*asked, "--skip-bad")

@@ -155,14 +155,14 @@ def predict_command(
             require_file(file)
         taken = {file.resolve() for file in images}
         for file in images:
-            picture = out / f"{file.stem}.png"
-            if picture.resolve() in taken:
+            target = out / f"{file.stem}.png"
+            if target.resolve() in taken:
                 raise typer.BadParameter(
-                    f"the picture of {file} would replace {picture}, which is one of the images or "
+                    f"the picture of {file} would replace {target}, which is one of the images or "
                     f"the picture of another: rename {file.name}, or choose another folder.",
                     param_hint="--out",
                 )
-            taken.add(picture.resolve())
+            taken.add(target.resolve())
 
         from tbc_models.detection.plots import draw_objects
         from tbc_models.detection.run import detect, read_detector
