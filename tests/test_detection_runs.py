@@ -13,7 +13,8 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from tbc_models import exporting
 from tbc_models.data import InstanceData, Scenes
-from tbc_models.detection.learner import SeededSampler
+from tbc_models.detection.fpn import backbone_with_fpn
+from tbc_models.detection.learner import DetectorLearner, SeededSampler
 from tbc_models.detection.loading import DetectionImages, TrainingImages
 from tbc_models.detection.recipes import DETECTION_RECIPES
 from tbc_models.detection.run import evaluate_detector, read_detector, train_detector
@@ -100,6 +101,35 @@ def test_recipes_are_those_of_the_papers_framework(name: str, drops: tuple[int, 
     assert rates[1:] == expected[1:]
     assert recipe.rate(0, 1000) == pytest.approx(1 / 500)
     assert recipe.rate(249, 1000) == pytest.approx(0.5)
+
+
+def test_the_warm_up_ends_with_the_first_epoch() -> None:
+    recipe = DETECTION_RECIPES["1x"]
+    assert [recipe.rate(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "cascade-mask-rcnn"])
+def test_boxes_are_not_rounded_to_sixteen_bits(detector: str) -> None:
+    settings = chosen(detector)
+    built: Any = settings.build()
+    DetectorLearner(built, settings.whole_recipe(), steps=2, seed=0, masks=settings.masks)
+    built.eval()
+    seen: list[torch.dtype] = []
+    built.backbone.body.conv1.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps = built.backbone(torch.zeros(1, 3, 96, 96))
+        (found,) = built([few_scenes().test[0][0] / 255])
+    assert seen[0] == torch.bfloat16  # most of the work
+    assert {x.dtype for x in maps.values()} == {torch.float32}  # the dtype of anchors
+    assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+
+
+def test_test_images_without_objects_still_have_a_best_epoch(tmp_path: Path) -> None:
+    data = replace(few_scenes(), test=Scenes("test", 2, objects=0))
+    settings = chosen("retinanet", epochs=1)
+    row = train_detector(settings, data, tmp_path / "run", say=lambda _: None)
+    assert row["test/box AP"] == -1
+    assert (tmp_path / "run" / "best.ckpt").exists()
 
 
 def test_the_rate_is_scaled_to_the_batch() -> None:
@@ -347,6 +377,13 @@ def test_the_command_lists_detectors(tmp_path: Path) -> None:
     assert (
         sum(rows[0][f"{part} parameters"] for part in ("backbone", "neck", "heads")) == 34_068_119
     )
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    exporting.save(file, create("tied_resnet14_s"), name="tied_resnet14_s")
+    with pytest.raises(ValueError, match="has other shapes than tied_resnet14_s with these"):
+        backbone_with_fpn("tied_resnet14_s", weights=file, strides=(4, 8), base_width=32)
 
 
 def test_settings_are_what_a_checkpoint_can_hold() -> None:

@@ -1,9 +1,13 @@
-"""Labelled images for training and testing: `open_data` opens every data set by its name.
+"""Images to train and test with: `open_data` opens labelled ones, `open_instances` ones with boxes.
 
-`specification` parses the names, `embedded` has the images that come with Python packages,
-`published` those that torchvision reads, and `folders` your own image files and ImageNet. To add a
-data set, write a function that returns a `Data`, name it in `specification`, and call it in
-`opening`.
+Labelled images: `specification` parses the names, `embedded` has the images that come with Python
+packages, `published` those that torchvision reads, and `folders` your own image files and ImageNet.
+To add a data set, write a function that returns a `Data`, name it in `specification`, and call it
+in `opening`.
+
+Images with instances: `scenes` makes them, `coco`, `voc` and `cityscapes` read them with the checks
+of `annotations`, and `instances` says what they have in common and opens them by name. `occlusion`
+has Eq. (5).
 """
 
 from importlib import import_module

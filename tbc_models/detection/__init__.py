@@ -1,9 +1,9 @@
 """Detect and segment objects with tied backbones (Fig. 6, Tables 2 and 4): `tbc detect`.
 
-`fpn` puts a feature pyramid on a network, `detectors` builds the detectors and `cascade` the one
-that torchvision lacks; `cost` counts them. `recipes` has the learning rates, `loading` makes
-batches, `learner` takes a step, `settings` describes a run, and `run` trains, tests and detects.
-`evaluation`, `voc_ap` and `cityscapes_ap` define average precision.
+`fpn` puts a feature pyramid on a network, `detectors` builds the detectors, `cascade` the one that
+torchvision lacks, and `masks` pastes masks exactly; `cost` counts them. `recipes` has the learning
+rates, `loading` makes batches, `learner` takes a step, `settings` describes a run, and `run`
+trains, tests and detects. `evaluation`, `voc_ap` and `cityscapes_ap` define average precision.
 """
 
 from tbc_models.data.occlusion import occlusion_ratio

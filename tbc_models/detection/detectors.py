@@ -17,6 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from tbc_models.detection.cascade import CascadeRoIHeads
 from tbc_models.detection.fpn import BackboneWithFPN, backbone_with_fpn
+from tbc_models.detection.masks import with_exact_masks
 
 Backbone = str | BackboneWithFPN
 
@@ -102,8 +103,8 @@ def mask_rcnn(
     if small:
         backbone = _built("mask-rcnn", backbone, small)
         heads = _small_boxes(backbone, num_classes) | _small_masks(backbone, num_classes)
-        return MaskRCNN(backbone, **heads | options)
-    return MaskRCNN(_built("mask-rcnn", backbone, small), num_classes, **options)
+        return with_exact_masks(MaskRCNN(backbone, **heads | options))
+    return with_exact_masks(MaskRCNN(_built("mask-rcnn", backbone, small), num_classes, **options))
 
 
 def cascade_rcnn(

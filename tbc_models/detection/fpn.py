@@ -113,7 +113,11 @@ def backbone_with_fpn(
     )
     if weights is not None:
         trained = exporting.load(name, weights).state_dict()
-        if missing := body.load_state_dict(trained, strict=False).missing_keys:
+        try:
+            missing = body.load_state_dict(trained, strict=False).missing_keys
+        except RuntimeError:
+            raise ValueError(f"{weights} has other shapes than {name} with these options") from None
+        if missing:
             raise ValueError(f"{weights} lacks {missing[0]} of {name} with these options")
     if frozen_norm:
         body = freeze_batch_norm_2d(body)

@@ -5,9 +5,14 @@ from typing import Any, cast
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.rpn import RPNHead
 
 from tbc_models.detection.evaluation import COCOEvaluation
+from tbc_models.detection.fpn import BackboneWithFPN
 from tbc_models.detection.loading import Pictures
 from tbc_models.detection.recipes import DetectionRecipe, detection_optimizer
 from tbc_models.training.classifier import DivergedError
@@ -90,6 +95,10 @@ class DetectorLearner(L.LightningModule):
         self.samplers: dict[str, SeededSampler] = {}
         self.masks_drawn = 0
         parts: Any = detector
+        # Boxes and anchors take the dtype of these outputs, and bfloat16 rounds pixels to fours.
+        for module in detector.modules():
+            if isinstance(module, _PREDICTORS):
+                module.register_forward_hook(_in_float32)
         if hasattr(detector, "rpn"):
             parts.rpn.fg_bg_sampler = self.samplers["rpn"] = SeededSampler(parts.rpn.fg_bg_sampler)
         if hasattr(detector, "roi_heads"):
@@ -156,6 +165,13 @@ class DetectorLearner(L.LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+
+_PREDICTORS = (BackboneWithFPN, RPNHead, FastRCNNPredictor, RetinaNetHead)
+
+
+def _in_float32(_: nn.Module, __: Any, output: Any) -> Any:
+    return tree_map(lambda x: x.float() if isinstance(x, Tensor) else x, output)
 
 
 def _head(loss: str) -> str:

@@ -20,7 +20,7 @@ class DetectionRecipe:
         optimizer: "sgd" with a momentum of 0.9, or "adamw".
         schedule: "steps" divides the learning rate by 10 after two thirds and eleven twelfths of
             the epochs; "cosine" lowers it to zero, a little in every step.
-        warmup: steps in which the learning rate rises from nearly zero.
+        warmup: steps in which the learning rate rises from nearly zero; at most one epoch.
         weight_decay: weight decay of all parameters.
         clip: largest norm of the gradient of all parameters; 0 for no limit.
         small: whether the detector is the small variant.
@@ -54,7 +54,7 @@ class DetectionRecipe:
             >>> [DETECTION_RECIPES["1x"].rate(epoch * 7330, 7330) for epoch in (0, 1, 8, 11)]
             [0.002, 1.0, 0.1, 0.01]
         """
-        rising = min(1.0, (step + 1) / max(1, self.warmup))
+        rising = min(1.0, (step + 1) / min(self.warmup, steps))
         if self.schedule == "cosine":
             return rising * (1 + math.cos(math.pi * step / (self.epochs * steps))) / 2
         epoch = step // steps
@@ -67,7 +67,7 @@ DETECTION_RECIPES = {
     "1x": DetectionRecipe(epochs=12, batch_size=16, lr=0.02),
     "2x": DetectionRecipe(epochs=24, batch_size=16, lr=0.02),
     "small": DetectionRecipe(
-        epochs=6,
+        epochs=4,
         batch_size=8,
         lr=1e-3,
         optimizer="adamw",

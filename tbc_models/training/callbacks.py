@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -175,11 +176,11 @@ class Keeper(callbacks.Checkpoint):
 
     Example:
         >>> Keeper(Path("run"), every=100, score="test/top-1").state_dict()
-        {'best': -1.0}
+        {'best': -inf}
     """
 
     def __init__(self, out: Path, every: int, score: str) -> None:
-        self.out, self.every, self.score, self.best = out, every, score, -1.0
+        self.out, self.every, self.score, self.best = out, every, score, -math.inf
 
     def state_dict(self) -> dict[str, float]:
         """Return the best score so far, for checkpoints."""
