@@ -118,7 +118,7 @@ def test_boxes_are_not_rounded_to_sixteen_bits(detector: str) -> None:
     built.backbone.body.conv1.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         maps = built.backbone(torch.zeros(1, 3, 96, 96))
-        (found,) = built([few_scenes().test[0][0] / 255])
+        (found,) = built([Scenes("test", 1)[0][0] / 255])
     assert seen[0] == torch.bfloat16  # most of the work
     assert {x.dtype for x in maps.values()} == {torch.float32}  # the dtype of anchors
     assert found["boxes"].dtype == found["scores"].dtype == torch.float32
