@@ -96,6 +96,7 @@ def draw_objects(
         The picture.
 
     Example:
+        >>> import torch
         >>> image = torch.zeros(3, 40, 60, dtype=torch.uint8)
         >>> draw_objects(image, torch.tensor([[5.0, 5, 30, 30]]), ["cat"]).size
         (60, 40)

@@ -98,7 +98,7 @@ def detection_optimizer(
         The optimizer, and the schedule, to be stepped after every batch.
 
     Example:
-        >>> sgd, _ = detection_optimizer(nn.Linear(2, 2), DETECTION_RECIPES["1x"], steps=10)
+        >>> sgd, _ = detection_optimizer(nn.Linear(2, 2), DETECTION_RECIPES["1x"], steps=7330)
         >>> round(sgd.param_groups[0]["lr"], 6)  # the first step of the warm-up
         4e-05
     """
