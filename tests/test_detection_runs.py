@@ -180,7 +180,9 @@ def states(out: Path) -> tuple[dict[str, Any], list[dict[str, float]]]:
     return read, rows
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(
     step: int,
     undisturbed: tuple[DetectionSettings, Path],

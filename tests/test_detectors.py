@@ -134,16 +134,9 @@ def objects(*boxes: tuple[float, float, float, float], size: tuple[int, int]) ->
 FEW = {"rpn_post_nms_top_n_train": 50, "box_batch_size_per_image": 16}
 
 
-@pytest.mark.parametrize(
-    ("detector", "backbone"),
-    [
-        pytest.param(
-            d, b, marks=() if (d, b) == ("mask-rcnn", "tied_resnet50_s") else pytest.mark.slow
-        )
-        for d in DETECTORS
-        for b in BACKBONES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("detector", DETECTORS)
 def test_every_detector_learns_detects_and_is_saved(
     detector: str, backbone: str, tmp_path: Path
 ) -> None:
