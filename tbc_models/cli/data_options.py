@@ -1,11 +1,12 @@
 """Options for data that `tbc train`, `evaluate` and `predict` share, and how they are used."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tbc_models.cli.terminal import progress_bar
+from tbc_models.cli.terminal import progress_of
 from tbc_models.data.specification import FORMS, Specification
 
 if TYPE_CHECKING:
@@ -45,20 +46,21 @@ def open_specified(specification: Specification, skip_bad_images: bool, download
 
     if not skip_bad_images:
         return open_data(specification, download=download)
-    with progress_bar() as progress:
-        task = progress.add_task("Reading images")
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with progress_of("Reading images") as report:
         opened = open_data(specification, skip_bad_images=True, download=download, progress=report)
-    if opened.skipped and is_first():
-        typer.echo(f"Skipped bad images: {len(opened.skipped)}")
-        for file in opened.skipped[:10]:
-            typer.echo(f"  {file}")
-        if len(opened.skipped) > 10:
-            typer.echo("  …")
+    if is_first():
+        list_skipped("bad images", opened.skipped)
     return opened
+
+
+def list_skipped(what: str, skipped: Sequence[object]) -> None:
+    """Print how many things were skipped, if any, and the first ten."""
+    if skipped:
+        typer.echo(f"Skipped {what}: {len(skipped)}")
+        for one in skipped[:10]:
+            typer.echo(f"  {one}")
+        if len(skipped) > 10:
+            typer.echo("  …")
 
 
 def number_of_workers(workers: int | None, *, in_memory: bool = False) -> int:

@@ -1,7 +1,5 @@
 """`tbc detect models` and `tbc detect train`."""
 
-import hashlib
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,17 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from tbc_models.cli.data_options import Debug, number_of_workers
+from tbc_models.cli.data_options import Debug, list_skipped, number_of_workers
+from tbc_models.cli.run_options import (
+    RUN_REMEDIES,
+    BatchSize,
+    Devices,
+    Epochs,
+    LearningRate,
+    Nodes,
+    Precision,
+    Resume,
+    SaveEvery,
+    Seed,
+    check_run_options,
+)
 from tbc_models.cli.terminal import (
     errors_in_one_line,
     plain_table,
-    progress_bar,
+    progress_of,
     require_file,
     require_writable,
     setting,
     write_report,
 )
 from tbc_models.data.instances import FORMS, parse_instances
+from tbc_models.data.specification import folder_label
 
 if TYPE_CHECKING:
     from tbc_models.data import InstanceData
@@ -41,11 +53,7 @@ Workers = Annotated[
 DATA_REMEDIES = {"skip_bad": "repair or remove it, or skip it with --skip-bad"}
 _TRAIN_REMEDIES = {
     **DATA_REMEDIES,
-    "resume": "resume it with --resume, or choose another folder with --out",
-    "settings": "use the settings that it started with, or choose another folder with --out",
-    "batch_size": "choose another one with --batch-size",
-    "devices": "choose another number with --devices",
-    "lr": "try a lower learning rate with --lr",
+    **RUN_REMEDIES,
     "max_size": "choose others with --max-size or --min-size",
     "pretrained": "choose another network with --backbone, or give a file with --weights",
 }
@@ -167,22 +175,9 @@ def train_detector_command(
             "--pretrained", help="Begin with timm's trained weights instead, which are downloaded."
         ),
     ] = False,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Number of epochs.  [default: the recipe's]")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of images in a step, over all devices.  [default: the recipe's]"
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate for this batch size.  "
-            "[default: the recipe's, scaled in proportion to the batch size]",
-        ),
-    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     min_size: Annotated[
         int | None,
         typer.Option(
@@ -200,30 +195,13 @@ def train_detector_command(
     no_mirror: Annotated[
         bool, typer.Option("--no-mirror", help="Do not mirror training images at random.")
     ] = False,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random choice.")
-    ] = 0,
-    devices: Annotated[
-        int,
-        typer.Option(min=1, help="Number of GPUs of each machine, or of processes without a GPU."),
-    ] = 1,
-    nodes: Annotated[
-        int, typer.Option(min=1, help="Number of machines, under SLURM or torchrun.")
-    ] = 1,
-    precision: Annotated[
-        Literal["32-true", "16-mixed", "bf16-mixed"],
-        typer.Option(help="Precision of the computation, as Lightning names it."),
-    ] = "32-true",
+    seed: Seed = 0,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: Precision = "32-true",
     workers: Workers = None,
-    save_every: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Write last.ckpt every N steps, and after each epoch."
-        ),
-    ] = 1000,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in DIR; start it if there is none.")
-    ] = False,
+    save_every: SaveEvery = 1000,
+    resume: Resume = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -249,14 +227,7 @@ def train_detector_command(
             if pretrained:
                 raise typer.BadParameter("give one of --weights and --pretrained, not both.")
             require_file(weights)
-        if lr is not None and not 0 < lr < math.inf:
-            raise typer.BadParameter(f"{lr} is not a positive number.", param_hint="--lr")
-        if batch_size is not None and batch_size % (devices * nodes):
-            raise typer.BadParameter(
-                f"{batch_size} is not a multiple of the {devices * nodes} processes that share a "
-                "batch.",
-                param_hint="--batch-size",
-            )
+        check_run_options(batch_size=batch_size, lr=lr, devices=devices, nodes=nodes)
         chosen = recipe or ("small" if kind == "scenes" else "1x")
         network = backbone or ("tied_resnet14_s" if chosen == "small" else "tied_resnet50_s")
 
@@ -317,23 +288,12 @@ def open_with_progress(spec: str, *, masks: bool, skip_bad: bool) -> "InstanceDa
     from tbc_models.data import open_instances
     from tbc_models.training.settings import is_first
 
-    with progress_bar() as progress:
-        task = progress.add_task("Checking annotations", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with progress_of("Checking annotations") as report:
         opened = open_instances(spec, masks=masks, skip_bad=skip_bad, progress=report)
-    if opened.skipped and is_first():
-        typer.echo(f"Skipped bad annotations and images: {len(opened.skipped)}")
-        for line in opened.skipped[:10]:
-            typer.echo(f"  {line}")
-        if len(opened.skipped) > 10:
-            typer.echo("  …")
+    if is_first():
+        list_skipped("bad annotations and images", opened.skipped)
     return opened
 
 
 def _label(kind: str, path: Path | None) -> str:
-    if path is None:
-        return kind
-    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    return kind if path is None else folder_label(path, kind)

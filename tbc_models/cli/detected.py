@@ -18,7 +18,7 @@ from tbc_models.cli.terminal import (
     errors_in_one_line,
     plain_table,
     print_error,
-    progress_bar,
+    progress_of,
     require_file,
     require_picture,
     require_writable,
@@ -96,12 +96,7 @@ def evaluate_command(
             if data is not None or error.option:
                 raise
             raise DataError(f"{error}; if the data has moved, name it with --data") from None
-        with progress_bar() as progress:
-            task = progress.add_task("Testing images", total=len(opened.test))
-
-            def report(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
-
+        with progress_of("Testing images") as report:
             scores = evaluate_detector(
                 trained, opened, workers=number_of_workers(workers), progress=report
             )

@@ -4,7 +4,7 @@ import ast
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,18 @@ def progress_bar(*, percentage: bool = False) -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@contextmanager
+def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar, and give the function that is called with what is done and the total."""
+    with progress_bar() as progress:
+        task = progress.add_task(description, total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield report
 
 
 def require_writable(file: Path | None, option: str) -> None:

@@ -1,6 +1,5 @@
 """The command `tbc train`."""
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -18,22 +17,28 @@ from tbc_models.cli.data_options import (
     number_of_workers,
     open_specified,
 )
+from tbc_models.cli.run_options import (
+    RUN_REMEDIES,
+    TORCHRUN,
+    BatchSize,
+    Devices,
+    Epochs,
+    LearningRate,
+    Nodes,
+    Precision,
+    Resume,
+    SaveEvery,
+    Seed,
+    check_run_options,
+)
 from tbc_models.cli.terminal import errors_in_one_line, setting
 from tbc_models.data.specification import parse_specification
 
 _TRAIN_REMEDIES = {
     **DATA_REMEDIES,
-    "resume": "resume it with --resume, or choose another folder with --out",
-    "stopped": "run the command again with --resume to continue",
-    "settings": "use the settings that it started with, or choose another folder with --out",
-    "batch_size": "choose another one with --batch-size",
-    "devices": "choose another number with --devices",
-    "lr": "try a lower learning rate with --lr",
+    **RUN_REMEDIES,
     "size": "choose another image size with --size",
 }
-# What torchrun and SLURM set in the environment of every process that they start.
-_TORCHRUN = "TORCHELASTIC_RUN_ID"
-_LAUNCHERS = {_TORCHRUN, "SLURM_NTASKS"}
 
 app = typer.Typer()
 
@@ -64,22 +69,9 @@ def train_network(
             help="Set an option of the network. Repeat for several.",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Number of epochs.  [default: the recipe's]")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of images in a step, over all devices.  [default: the recipe's]"
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate for this batch size.  "
-            "[default: the recipe's, scaled in proportion to the batch size]",
-        ),
-    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Image size in pixels.  [default: the data set's]")
     ] = None,
@@ -91,20 +83,10 @@ def train_network(
             "signs and everything else that has another meaning when it is mirrored.",
         ),
     ] = False,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random choice.")
-    ] = 0,
-    devices: Annotated[
-        int,
-        typer.Option(min=1, help="Number of GPUs of each machine, or of processes without a GPU."),
-    ] = 1,
-    nodes: Annotated[
-        int, typer.Option(min=1, help="Number of machines, under SLURM or torchrun.")
-    ] = 1,
-    precision: Annotated[
-        Literal["32-true", "16-mixed", "bf16-mixed"],
-        typer.Option(help="Precision of the computation, as Lightning names it."),
-    ] = "32-true",
+    seed: Seed = 0,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: Precision = "32-true",
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network with torch.compile.")
     ] = False,
@@ -112,15 +94,8 @@ def train_network(
         bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
     ] = False,
     workers: Workers = None,
-    save_every: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Write last.ckpt every N steps, and after each epoch."
-        ),
-    ] = 1000,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in DIR; start it if there is none.")
-    ] = False,
+    save_every: SaveEvery = 1000,
+    resume: Resume = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -149,19 +124,7 @@ def train_network(
         specification = parse_specification(data)
         network_options = dict(setting(text) for text in options or [])
         _refuse_download_by_several(download)
-        if nodes > 1 and not _LAUNCHERS & os.environ.keys():
-            raise typer.BadParameter(
-                f"{nodes} machines need SLURM or torchrun, to start the command on each of them.",
-                param_hint="--nodes",
-            )
-        if lr is not None and not 0 < lr < math.inf:
-            raise typer.BadParameter(f"{lr} is not a positive number.", param_hint="--lr")
-        if batch_size is not None and batch_size % (devices * nodes):
-            raise typer.BadParameter(
-                f"{batch_size} is not a multiple of the {devices * nodes} processes that share a "
-                "batch.",
-                param_hint="--batch-size",
-            )
+        check_run_options(batch_size=batch_size, lr=lr, devices=devices, nodes=nodes)
 
         from tbc_models.networks.registry import check_name
 
@@ -212,7 +175,7 @@ def train_network(
 
 def _refuse_download_by_several(download: bool) -> None:
     """Refuse --download if torchrun or SLURM started several processes, which would collide."""
-    several = _TORCHRUN in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    several = TORCHRUN in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
     if download and several:
         raise typer.BadParameter(
             "several processes would download the data at the same time: download it first with "

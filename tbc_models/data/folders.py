@@ -2,7 +2,7 @@
 
 import hashlib
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
@@ -98,6 +98,37 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF raises many types, but the pixels are good
         return image
+
+
+def read_images(
+    files: Iterable[Path], skipped: Callable[[BadImageError], None] | None = None
+) -> Iterator[tuple[Path, Image.Image]]:
+    """Read image files one after another.
+
+    Args:
+        files: image files.
+        skipped: called with the error of each file that is not a readable image. By default the
+            first such error is raised.
+
+    Yields:
+        Each file that is readable, and its image.
+
+    Raises:
+        BadImageError: if a file is not a readable image and `skipped` is None.
+
+    Example:
+        >>> list(read_images([Path("/no/such/file.jpg")], skipped=lambda error: None))
+        []
+    """
+    for file in files:
+        try:
+            image = read_image(file)
+        except BadImageError as error:
+            if skipped is None:
+                raise
+            skipped(error)
+        else:
+            yield file, image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -39,19 +39,34 @@ class Specification:
 
     @property
     def label(self) -> str:
-        """The kind as a short name, or for your own images their folder and a hash of its path.
-
-        The hash distinguishes folders with the same name, such as a/photos and b/photos.
-        """
+        """The kind as a short name, or for your own images that of their folder."""
         if self.path is None or self.kind != "imagefolder":
             return self.kind
-        path = self.path.resolve()
-        return f"{path.name or self.kind}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
+        return folder_label(self.path.resolve(), self.kind)
 
     @property
     def in_files(self) -> bool:
         """Whether every image is a file, to be decoded each time it is used."""
         return self.kind in FOLDERS
+
+
+def folder_label(path: Path, kind: str) -> str:
+    """Name a folder in a word: its own name, and a hash of its path.
+
+    The hash distinguishes folders with the same name, such as a/photos and b/photos.
+
+    Args:
+        path: resolved path of the folder.
+        kind: kind of the data set, for a path without a name.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> folder_label(Path("/a/photos"), "coco") == folder_label(Path("/b/photos"), "coco")
+        False
+    """
+    return f"{path.name or kind}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
 
 
 def parse_specification(text: str) -> Specification:

@@ -72,10 +72,10 @@ def faster_rcnn(
         41808406
     """
     _check_classes(num_classes)
+    body = _built("faster-rcnn", backbone, small)
     if small:
-        backbone = _built("faster-rcnn", backbone, small)
-        return FasterRCNN(backbone, **_small_boxes(backbone, num_classes) | options)
-    return FasterRCNN(_built("faster-rcnn", backbone, small), num_classes, **options)
+        return FasterRCNN(body, **_small_boxes(body, num_classes) | options)
+    return FasterRCNN(body, num_classes, **options)
 
 
 def mask_rcnn(
@@ -100,11 +100,11 @@ def mask_rcnn(
         44454513
     """
     _check_classes(num_classes)
+    body = _built("mask-rcnn", backbone, small)
     if small:
-        backbone = _built("mask-rcnn", backbone, small)
-        heads = _small_boxes(backbone, num_classes) | _small_masks(backbone, num_classes)
-        return with_exact_masks(MaskRCNN(backbone, **heads | options))
-    return with_exact_masks(MaskRCNN(_built("mask-rcnn", backbone, small), num_classes, **options))
+        heads = _small_boxes(body, num_classes) | _small_masks(body, num_classes)
+        return with_exact_masks(MaskRCNN(body, **heads | options))
+    return with_exact_masks(MaskRCNN(body, num_classes, **options))
 
 
 def cascade_rcnn(
@@ -128,9 +128,7 @@ def cascade_rcnn(
         >>> sum(p.numel() for p in cascade_rcnn("resnet50", 91).parameters())
         69425516
     """
-    cascade = {name: options.pop(name) for name in _CASCADE_OPTIONS & options.keys()}
-    detector = faster_rcnn(backbone, num_classes, small=small, **options)
-    detector.roi_heads = CascadeRoIHeads(detector.roi_heads, **cascade)
+    detector: FasterRCNN = _in_stages(faster_rcnn, backbone, num_classes, small, options)
     return detector
 
 
@@ -156,9 +154,7 @@ def cascade_mask_rcnn(
         >>> detector.roi_heads.has_mask()
         True
     """
-    cascade = {name: options.pop(name) for name in _CASCADE_OPTIONS & options.keys()}
-    detector = mask_rcnn(backbone, num_classes, small=small, **options)
-    detector.roi_heads = CascadeRoIHeads(detector.roi_heads, **cascade)
+    detector: MaskRCNN = _in_stages(mask_rcnn, backbone, num_classes, small, options)
     return detector
 
 
@@ -218,6 +214,20 @@ def _check_classes(num_classes: int) -> None:
 
 def _built(detector: str, backbone: Backbone, small: bool) -> BackboneWithFPN:
     return pyramid(detector, backbone, small=small) if isinstance(backbone, str) else backbone
+
+
+def _in_stages(
+    build: Callable[..., Any],
+    backbone: Backbone,
+    num_classes: int,
+    small: bool,
+    options: dict[str, Any],
+) -> Any:
+    """Build a detector and put a cascade in the place of its one box head."""
+    own = {name: options.pop(name) for name in _CASCADE_OPTIONS & options.keys()}
+    detector = build(backbone, num_classes, small=small, **options)
+    detector.roi_heads = CascadeRoIHeads(detector.roi_heads, **own)
+    return detector
 
 
 def _small_boxes(backbone: BackboneWithFPN, num_classes: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from tbc_models.data.instances import Target
 Prediction = dict[str, Tensor]
 Record = TypeVar("Record")
 
+COCO_NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+
 NO_OBJECTS = -1.0
 """Average precision where there are no objects, as COCO gives it."""
 
@@ -119,10 +121,9 @@ class COCOEvaluation(Evaluation[dict[str, Any]]):
 
     def summarize(self, records: Sequence[dict[str, Any]]) -> dict[str, float]:
         """Compute the six average precisions."""
-        names = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
         evaluated = self._evaluated(records)
         evaluated.summarize()
-        return {name: float(ap) for name, ap in zip(names, evaluated.stats, strict=False)}
+        return {name: float(ap) for name, ap in zip(COCO_NAMES, evaluated.stats, strict=False)}
 
     def _evaluated(self, records: Sequence[dict[str, Any]]) -> Any:
         # Imported here because detectors alone do not need this extra of the package.
@@ -145,6 +146,12 @@ class COCOEvaluation(Evaluation[dict[str, Any]]):
         evaluated.evaluate()
         evaluated.accumulate()
         return evaluated
+
+
+def coco_evaluations(masks: bool) -> dict[str, COCOEvaluation]:
+    """Make COCO's evaluation of boxes, and that of masks if a detector predicts some."""
+    boxes = {"box": COCOEvaluation("bbox")}
+    return boxes | {"mask": COCOEvaluation("segm")} if masks else boxes
 
 
 def average_precision(

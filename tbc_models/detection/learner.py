@@ -1,8 +1,7 @@
 """One step of training a detector and one of testing it, for Lightning."""
 
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -11,12 +10,11 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.rpn import RPNHead
 
-from tbc_models.detection.evaluation import COCOEvaluation
+from tbc_models.detection.evaluation import coco_evaluations
 from tbc_models.detection.fpn import BackboneWithFPN
 from tbc_models.detection.loading import Pictures
 from tbc_models.detection.recipes import DetectionRecipe, detection_optimizer
-from tbc_models.training.classifier import DivergedError
-from tbc_models.training.loading import seed_of
+from tbc_models.training.classifier import Learner
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc] # no types
@@ -40,7 +38,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc] # no
     def __init__(self, other: BalancedPositiveNegativeSampler) -> None:
         super().__init__(other.batch_size_per_image, other.positive_fraction)
         self.seeds: list[int] = []
-        self.drawn = 0
+        self.last: list[Tensor] = []
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Choose positive and negative boxes of each image, as masks of its boxes."""
@@ -52,11 +50,16 @@ class SeededSampler(BalancedPositiveNegativeSampler):  # type: ignore[misc] # no
                 (some,), (others,) = super().__call__([labels])
             positive.append(some)
             negative.append(others)
-        self.drawn = int(sum((mask > 0).sum() for mask in [*positive, *negative]))
+        self.last = [*positive, *negative]
         return positive, negative
 
+    @property
+    def drawn(self) -> int:
+        """Number of boxes in the last sample; asking for it waits for the device."""
+        return int(sum((mask > 0).sum() for mask in self.last))
 
-class DetectorLearner(L.LightningModule):
+
+class DetectorLearner(Learner):
     """A detector that learns.
 
     Args:
@@ -86,12 +89,9 @@ class DetectorLearner(L.LightningModule):
         masks: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(settings or {})
-        self.detector, self.recipe, self.steps, self.seed = detector, recipe, steps, seed
-        self.evaluations = {"box": COCOEvaluation("bbox")}
-        if masks:
-            self.evaluations["mask"] = COCOEvaluation("segm")
+        super().__init__(seed, settings)
+        self.detector, self.recipe, self.steps = detector, recipe, steps
+        self.evaluations = coco_evaluations(masks)
         self.samplers: dict[str, SeededSampler] = {}
         self.masks_drawn = 0
         parts: Any = detector
@@ -115,10 +115,6 @@ class DetectorLearner(L.LightningModule):
         optimizer, schedule = detection_optimizer(self.detector, self.recipe, self.steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    def on_train_batch_start(self, batch: Pictures, batch_idx: int) -> None:  # noqa: ARG002
-        """Start the step from its own random state."""
-        torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank, 1))
-
     def training_step(self, batch: Pictures) -> dict[str, Tensor]:
         """Compute the losses of a batch; stop if they are not finite."""
         images, targets = batch
@@ -127,11 +123,7 @@ class DetectorLearner(L.LightningModule):
         losses: dict[str, Tensor] = self.detector(list(images), list(targets))
         shares = self._shares()
         loss = torch.stack([shares[_head(name)] * value for name, value in losses.items()]).sum()
-        # Summed over all processes, so that all of them stop if one diverges.
-        total = cast("Tensor", self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
-        if not total.isfinite():
-            raise DivergedError(f"the loss is {total.item():.3g} at step {self.global_step + 1}")
-        self.log("train/loss", loss.detach())
+        self.log_loss(loss)
         return {"loss": loss} | {name: value.detach() for name, value in losses.items()}
 
     def _shares(self) -> dict[str, float | Tensor]:

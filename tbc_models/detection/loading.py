@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from tbc_models.data.instances import ImagesWithInstances, InstanceData, Target
-from tbc_models.training.loading import Batches, ResumableLoader, seed_of
+from tbc_models.training.loading import DividedImages, seed_of
 
 Pictures = tuple[tuple[Tensor, ...], tuple[Target, ...]]
 _LEARNED = ("boxes", "labels", "masks")
@@ -96,8 +95,14 @@ class TestImages(Dataset[tuple[Tensor, Target]]):
         return _as_float(stored), objects
 
 
-class DetectionImages(L.LightningDataModule):
-    """The loaders of a run, for Lightning: lists of images and of targets.
+def _as_lists(batch: Sequence[tuple[Tensor, Target]]) -> Pictures:
+    """Keep the images of a batch apart: each has a size and a number of objects of its own."""
+    images, targets = zip(*batch, strict=True)
+    return images, targets
+
+
+class DetectionImages(DividedImages):
+    """Images with instances for training and testing: lists of images and of targets.
 
     Args:
         data: images for training and testing.
@@ -117,6 +122,8 @@ class DetectionImages(L.LightningDataModule):
         (4, False)
     """
 
+    collate = staticmethod(_as_lists)
+
     def __init__(
         self,
         data: InstanceData,
@@ -127,49 +134,18 @@ class DetectionImages(L.LightningDataModule):
         seed: int,
         workers: int = 0,
     ) -> None:
-        super().__init__()
-        self.data, self.batch_size, self.masks = data, batch_size, masks
-        self.mirror, self.seed, self.workers = mirror, seed, workers
+        super().__init__(batch_size, seed=seed, workers=workers)
+        self.data, self.masks, self.mirror = data, masks, mirror
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Load the part of each training batch that belongs to this process."""
-        rank, ranks = self._place()
-        images = TrainingImages(
-            self.data.train, mirror=self.mirror, masks=self.masks, seed=self.seed
-        )
-        return ResumableLoader(
-            images,
-            Batches(len(images), self.batch_size, self.seed, rank=rank, ranks=ranks),
-            collate_fn=_as_lists,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-        )
+    def training_images(self) -> TrainingImages:
+        """Return the training images, mirrored at random if that is asked for."""
+        return TrainingImages(self.data.train, mirror=self.mirror, masks=self.masks, seed=self.seed)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Target]]:
-        """Load this process's share of the test images; each image is tested exactly once."""
-        rank, ranks = self._place()
-        images = TestImages(self.data.test)
-        return DataLoader(
-            Subset(images, range(rank, len(images), ranks)),
-            batch_size=max(1, self.batch_size // ranks),
-            collate_fn=_as_lists,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-        )
-
-    test_dataloader = val_dataloader
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    def test_images(self) -> TestImages:
+        """Return the test images."""
+        return TestImages(self.data.test)
 
 
 def _as_float(stored: Any) -> Tensor:
     image: Tensor = to_dtype(to_image(stored), torch.float32, scale=True).as_subclass(Tensor)
     return image
-
-
-def _as_lists(batch: Sequence[tuple[Tensor, Target]]) -> Pictures:
-    """Keep the images of a batch apart: each has a size and a number of objects of its own."""
-    images, targets = zip(*batch, strict=True)
-    return images, targets

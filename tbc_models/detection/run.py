@@ -13,10 +13,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from tbc_models import exporting
 from tbc_models.data.errors import BadImageError
-from tbc_models.data.folders import read_image
+from tbc_models.data.folders import read_images
 from tbc_models.data.instances import InstanceData
 from tbc_models.detection.cityscapes_ap import CityscapesEvaluation
-from tbc_models.detection.evaluation import COCOEvaluation, Evaluation
+from tbc_models.detection.evaluation import COCO_NAMES, Evaluation, coco_evaluations
 from tbc_models.detection.learner import DetectorLearner
 from tbc_models.detection.loading import DetectionImages
 from tbc_models.detection.plots import detection_curves
@@ -103,11 +103,10 @@ def train_detector(
         workers=machine.workers,
     )
     kinds = ("box", "mask") if settings.masks else ("box",)
-    names = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
     title = f"{settings.detector} on {settings.backbone}"
     report = Report(
         averaged=("loss",),
-        tested=tuple(f"test/{kind} {name}" for kind in kinds for name in names),
+        tested=tuple(f"test/{kind} {name}" for kind in kinds for name in COCO_NAMES),
         best="test/box AP",
         describe=_in_words,
         curves=lambda rows: detection_curves(rows, title),
@@ -231,10 +230,8 @@ def evaluate_detector(
             f"{settings.detector} predicts masks, but {data.name} has none to compare them with",
             option="data",
         )
-    evaluations: dict[str, Any] = {"box": COCOEvaluation("bbox")}
-    if settings.masks:
-        evaluations["mask"] = COCOEvaluation("segm")
-    evaluations |= _others(data, settings.masks)
+    coco = coco_evaluations(settings.masks)
+    evaluations: dict[str, Evaluation[Any]] = {**coco, **_others(data, settings.masks)}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector.to(device)
     loaders = DetectionImages(
@@ -250,7 +247,7 @@ def evaluate_detector(
             if progress is not None:
                 progress(done, len(data.test))
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
-    precision = evaluations["box"].precision_recall()
+    precision = coco["box"].precision_recall()
     return DetectionScores(results.pop("box"), results.pop("mask", None), results, precision)
 
 
@@ -298,14 +295,8 @@ def detect(
     """
     settings, detector = trained
     device = next(detector.parameters()).device
-    for file in images:
-        try:
-            pixels = pil_to_tensor(read_image(file))
-        except BadImageError as error:
-            if skipped is None:
-                raise
-            skipped(error)
-            continue
+    for file, image in read_images(images, skipped):
+        pixels = pil_to_tensor(image)
         with torch.no_grad():
             (found,) = detector([to_dtype(pixels, torch.float32, scale=True).to(device)])
             found = _on_cpu(found)

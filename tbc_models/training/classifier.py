@@ -26,11 +26,44 @@ class DivergedError(ArithmeticError):
     """The parameter that would avoid it."""
 
 
-class Classifier(L.LightningModule):
-    """A network that learns to tell classes apart.
+class Learner(L.LightningModule):
+    """What learns in a run that can be stopped and resumed.
 
     Every step starts from a random state that depends on the seed, the step and the process only.
     So dropout and mixup are the same in a run that was stopped and resumed.
+
+    Args:
+        seed: seed of every random choice in a step.
+        settings: settings of the run, stored in its checkpoints.
+    """
+
+    def __init__(self, seed: int, settings: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.seed = seed
+        self.save_hyperparameters(settings or {})
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Start the step from its own random state."""
+        torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank, 1))
+
+    def log_loss(self, loss: Tensor) -> None:
+        """Log the loss of a step; stop the run if it is not finite.
+
+        Args:
+            loss: a number, of this process.
+
+        Raises:
+            DivergedError: in all processes, if the loss of one is not finite.
+        """
+        # Summed over all processes, so that all of them stop if one diverges.
+        total = cast("Tensor", self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
+        if not total.isfinite():
+            raise DivergedError(f"the loss is {total.item():.3g} at step {self.global_step + 1}")
+        self.log("train/loss", loss.detach())
+
+
+class Classifier(Learner):
+    """A network that learns to tell classes apart.
 
     Args:
         network: maps images (N, C, H, W) to logits (N, classes).
@@ -63,9 +96,8 @@ class Classifier(L.LightningModule):
         compile: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(settings or {})
-        self.network, self.recipe, self.steps, self.seed = network, recipe, steps, seed
+        super().__init__(seed, settings)
+        self.network, self.recipe, self.steps = network, recipe, steps
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
         mixed = v2.MixUp(alpha=recipe.mixup, num_classes=classes) if recipe.mixup else None
@@ -98,20 +130,12 @@ class Classifier(L.LightningModule):
         if self.compiled:
             self.network.compile()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Start the step from its own random state."""
-        torch.manual_seed(seed_of(self.seed, self.global_step, self.global_rank, 1))
-
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss of a batch; stop if it is not finite."""
         images, targets = self.mix(*batch)
         logits = self(images)
         loss = self.loss(logits, targets)
-        # Summed over all processes, so that all of them stop if one diverges.
-        total = cast("Tensor", self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum"))
-        if not total.isfinite():
-            raise DivergedError(f"the loss is {total.item():.3g} at step {self.global_step + 1}")
-        self.log("train/loss", loss.detach())
+        self.log_loss(loss)
         return {"loss": loss, "top-1": (logits.argmax(1) == batch[1]).double().mean()}
 
     def validation_step(self, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ and the image. So it does not matter how many workers load images, or where a ru
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -181,8 +181,64 @@ class ResumableLoader(DataLoader[Any]):
         self.batch_sampler.first = self.yielded % len(self.batch_sampler)
 
 
-class LabelledImages(L.LightningDataModule):
-    """The loaders of a run, for Lightning.
+class DividedImages(L.LightningDataModule):
+    """The loaders of a run, for Lightning, divided among its processes.
+
+    Args:
+        batch_size: images of a step, over all processes.
+        seed: seed of the order of the training images.
+        workers: processes that load images, for each process that trains.
+    """
+
+    collate: Callable[[Any], Any] | None = None
+    """How the images of a batch are put together; by default they are stacked."""
+
+    def __init__(self, batch_size: int, *, seed: int, workers: int = 0) -> None:
+        super().__init__()
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+
+    def training_images(self) -> Dataset[Any]:
+        """Return the training images, indexed by epoch and number."""
+        raise NotImplementedError
+
+    def test_images(self) -> Dataset[Any]:
+        """Return the test images."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Load the part of each training batch that belongs to this process."""
+        rank, ranks = self._place()
+        images: Any = self.training_images()
+        batches = Batches(len(images), self.batch_size, self.seed, rank=rank, ranks=ranks)
+        return ResumableLoader(images, batches, **self._options())
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Load this process's share of the test images; each image is tested exactly once."""
+        rank, ranks = self._place()
+        images: Any = self.test_images()
+        return DataLoader(
+            Subset(images, range(rank, len(images), ranks)),
+            batch_size=max(1, self.batch_size // ranks),
+            **self._options(),
+        )
+
+    test_dataloader = val_dataloader
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "collate_fn": self.collate,
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+
+class LabelledImages(DividedImages):
+    """Labelled images for training and testing.
 
     Args:
         data: images for training and testing.
@@ -202,37 +258,14 @@ class LabelledImages(L.LightningDataModule):
     def __init__(
         self, data: Data, recipe: Recipe, *, seed: int, size: int | None = None, workers: int = 0
     ) -> None:
-        super().__init__()
-        self.data, self.recipe, self.seed, self.workers = data, recipe, seed, workers
+        super().__init__(recipe.batch_size, seed=seed, workers=workers)
+        self.data, self.recipe = data, recipe
         self.size = size or data.size
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Load the part of each training batch that belongs to this process."""
-        rank, ranks = self._place()
-        images = Augmented(self.data.train, to_train(self.recipe, self.data, self.size), self.seed)
-        batches = Batches(len(images), self.recipe.batch_size, self.seed, rank=rank, ranks=ranks)
-        return ResumableLoader(
-            images,
-            batches,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+    def training_images(self) -> Augmented:
+        """Return the training images, augmented as the recipe says."""
+        return Augmented(self.data.train, to_train(self.recipe, self.data, self.size), self.seed)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Load this process's share of the test images; each image is tested exactly once."""
-        rank, ranks = self._place()
-        images = Unchanged(self.data.test, to_evaluate(self.recipe, self.data, self.size))
-        return DataLoader(
-            Subset(images, range(rank, len(images), ranks)),
-            batch_size=max(1, self.recipe.batch_size // ranks),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    test_dataloader = val_dataloader
-
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    def test_images(self) -> Unchanged:
+        """Return the test images, resized and normalised."""
+        return Unchanged(self.data.test, to_evaluate(self.recipe, self.data, self.size))

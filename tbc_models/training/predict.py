@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from tbc_models.data.errors import BadImageError
-from tbc_models.data.folders import read_image
+from tbc_models.data.folders import read_images
 from tbc_models.training.callbacks import Checkpoint, read_checkpoint
 from tbc_models.training.recipes import to_evaluate
 
@@ -63,14 +63,7 @@ def predict(
     settings = checkpoint.settings
     network = checkpoint.network()
     prepare = to_evaluate(settings.whole_recipe(), settings, settings.size)
-    for file in images:
-        try:
-            image = read_image(file)
-        except BadImageError as error:
-            if skipped is None:
-                raise
-            skipped(error)
-            continue
+    for file, image in read_images(images, skipped):
         prepared = prepare(image.convert("L") if settings.channels == 1 else image)
         with torch.no_grad():
             probabilities = network(prepared[None])[0].softmax(0)
