@@ -8,7 +8,7 @@ from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.resnet import ResNet
+from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
 from tbc_models.networks.bottleneck import TiedBottleneck
@@ -51,6 +51,7 @@ default_cfgs = generate_default_cfgs(
         "tied_resnet101": configuration(),
         "tied_resnet101_s": configuration(),
         "tied_resnet14_s": configuration(input_size=(3, 32, 32), pool_size=(2, 2)),
+        "plain_resnet14": configuration(input_size=(3, 32, 32), pool_size=(2, 2)),
     }
 )
 
@@ -193,3 +194,25 @@ def tied_resnet14_s(pretrained: bool = False, **options: Any) -> nn.Module:
         channels=(32, 64, 128, 256),
         base_width=16,
     )
+
+
+@register_model
+def plain_resnet14(pretrained: bool = False, **options: Any) -> nn.Module:
+    """ResNet14 of timm's bottlenecks, the control of `tied_resnet14_s`: nothing is tied in it.
+
+    It has the same trunk, depth and start, and three quarters of the channels, so that its
+    parameters and MACs are nearly the same. Options: those of timm's ResNet.
+    """
+    network: nn.Module = build_model_with_cfg(
+        SmallImageResNet,
+        "plain_resnet14",
+        pretrained,
+        **{
+            "block": Bottleneck,
+            "zero_init_last": False,
+            "layers": (1, 1, 1, 1),
+            "channels": (24, 48, 96, 192),
+        }
+        | options,
+    )
+    return set_minimum_size(network)
