@@ -1,71 +1,16 @@
-"""Crowded scenes of digits, and the occlusion ratio of boxes and masks."""
+"""Crowded scenes of digits, with their boxes, masks and occlusion ratio."""
 
 import math
-from itertools import combinations
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torchvision.ops import masks_to_boxes
 
 from tbc_models.data.instances import open_instances
-from tbc_models.data.occlusion import Overlap, Total, occlusion_ratio
+from tbc_models.data.occlusion import occlusion_ratio
 from tbc_models.data.scenes import Scenes
-
-SIDE = 12
-whole_boxes = st.tuples(*[st.integers(0, SIDE - 1)] * 4).map(
-    lambda c: (min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]) + 1, max(c[1], c[3]) + 1)
-)
-
-
-def expected_ratio(pixels: list[set[tuple[int, int]]], overlap: str, total: str) -> float:
-    """Count pixels one at a time."""
-    everywhere = [pixel for one in pixels for pixel in one]
-    covered = sum(everywhere.count(pixel) > 1 for pixel in set(everywhere))
-    pairs = sum(len(one & other) for one, other in combinations(pixels, 2))
-    hidden = {"pairs": pairs, "pairs-twice": 2 * pairs, "covered": covered}[overlap]
-    whole = len(everywhere) if total == "sum" else len(set(everywhere))
-    return hidden / whole if whole else 0.0
-
-
-@given(
-    st.lists(whole_boxes, max_size=6),
-    st.sampled_from(get_args(Overlap)),
-    st.sampled_from(get_args(Total)),
-)
-def test_boxes_and_masks_give_the_ratio_of_counted_pixels(
-    boxes: list[tuple[int, int, int, int]], overlap: Any, total: Any
-) -> None:
-    masks = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.uint8)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
-        mask[y1:y2, x1:x2] = 1
-    pixels = [{(x, y) for x in range(x1, x2) for y in range(y1, y2)} for x1, y1, x2, y2 in boxes]
-    expected = expected_ratio(pixels, overlap, total)
-    corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    for instances in (corners, masks, masks.bool()):
-        ratio = occlusion_ratio(instances, overlap=overlap, total=total)
-        assert math.isclose(ratio, expected, abs_tol=1e-12)
-
-
-def test_boxes_may_end_between_pixels() -> None:
-    boxes = torch.tensor([[0.25, 0.5, 2.25, 2.5], [1.25, 1.5, 3.25, 3.5]])
-    assert occlusion_ratio(boxes) == 1 / 8
-    assert occlusion_ratio(boxes, total="union") == 1 / 7
-    assert occlusion_ratio(boxes.half(), overlap="pairs-twice") == 2 / 8
-
-
-def test_the_occlusion_ratio_refuses_what_it_cannot_measure() -> None:
-    with pytest.raises(ValueError, match=r"`instances` \(shape \(2, 5\)\) must be boxes \(n, 4\)"):
-        occlusion_ratio(torch.zeros(2, 5))
-    with pytest.raises(ValueError, match=r"`instances` \(shape \(4,\)\) must be boxes"):
-        occlusion_ratio(torch.zeros(4))
-    with pytest.raises(ValueError, match=r"`overlap` \(='all'\) must be"):
-        occlusion_ratio(torch.zeros(2, 4), overlap="all")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"`total` \(='all'\) must be"):
-        occlusion_ratio(torch.zeros(2, 4), total="all")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -114,6 +59,36 @@ def test_scenes_are_determined_by_split_index_and_seed() -> None:
     for other in (Scenes("train", 5, seed=4), Scenes("test", 5, seed=3)):
         assert not torch.equal(first[4][0], other[4][0])
     assert not torch.equal(first[4][0], first[3][0])
+
+
+@pytest.mark.parametrize(
+    ("occlusion", "labels", "boxes"),
+    [
+        (
+            None,
+            [6, 9, 3, 10],
+            [[45, 49, 68, 77], [8, 0, 21, 32], [63, 9, 75, 31], [10, 69, 25, 93]],
+        ),
+        (
+            (0.5, 0.6),
+            [6, 9, 3, 10],
+            [[7, 52, 30, 80], [1, 42, 14, 74], [11, 50, 22, 72], [1, 58, 16, 82]],
+        ),
+    ],
+)
+def test_scenes_stay_what_they_were(
+    occlusion: tuple[float, float] | None, labels: list[int], boxes: list[list[int]]
+) -> None:
+    """Results that were measured on scenes are only of use while the scenes stay the same."""
+    target = Scenes("test", 1, objects=4, occlusion=occlusion)[0][1]
+    assert target["labels"].tolist() == labels
+    assert target["boxes"].tolist() == boxes
+
+
+def test_a_place_where_one_digit_hides_another_wholly_is_not_taken() -> None:
+    scenes = Scenes("test", 1, occlusion=(0.5, 2))
+    digit = scenes._digit(np.random.default_rng(0))
+    assert scenes._gather([digit, digit], np.zeros(2), np.zeros((2, 2))) is None
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 0.05), (0.25, 0.35), (0.5, 0.6)])

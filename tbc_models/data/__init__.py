@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tbc_models.data.base import Data, Images
     from tbc_models.data.errors import DataError, last_line
     from tbc_models.data.instances import ImagesWithInstances, InstanceData, open_instances
-    from tbc_models.data.occlusion import occlusion_ratio
+    from tbc_models.data.occlusion import occlusion_ratio, occlusion_ratios
     from tbc_models.data.opening import open_data
     from tbc_models.data.scenes import Scenes
 
@@ -30,6 +30,7 @@ __all__ = [
     "Scenes",
     "last_line",
     "occlusion_ratio",
+    "occlusion_ratios",
     "open_data",
     "open_instances",
 ]
@@ -44,6 +45,7 @@ _MODULES = {
     "InstanceData": "instances",
     "open_instances": "instances",
     "occlusion_ratio": "occlusion",
+    "occlusion_ratios": "occlusion",
     "Scenes": "scenes",
 }
 

@@ -1,14 +1,17 @@
 """How much the objects of one image hide one another: Eq. (5) of the paper."""
 
-from typing import Literal
+from itertools import product
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_area
-from torchvision.ops.boxes import _box_inter_union
+
+from tbc_models.data.instances import Target
 
 Overlap = Literal["pairs", "pairs-twice", "covered"]
 Total = Literal["sum", "union"]
+
+_SHAPES = {"boxes": "(n, 4)", "masks": "(n, H, W)"}
 
 
 def occlusion_ratio(
@@ -20,7 +23,8 @@ def occlusion_ratio(
     most literal reading with which an image can reach the paper's r = 0.8.
 
     Args:
-        instances: boxes (n, 4) as x1, y1, x2, y2 in pixels, or masks (n, H, W).
+        instances: boxes (n, 4) as x1, y1, x2, y2 in pixels, or masks (n, H, W), where every value
+            but 0 marks a pixel of the object. They may lie on any device.
         overlap: "pairs" adds up the overlap of each pair of objects; "pairs-twice" counts each
             pair from both sides; "covered" is the area that two or more objects cover.
         total: "sum" adds up the areas of all objects; "union" is the area that they cover together.
@@ -30,46 +34,128 @@ def occlusion_ratio(
         where three objects may share one place.
 
     Raises:
-        ValueError: if `instances` has another shape, or an option is not one of the above.
+        TypeError: if `instances` is not a tensor.
+        ValueError: if `instances` has another shape, a box is not finite or has no area, a mask has
+            no pixel, or an option is not one of the above.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0, 4, 4], [2, 0, 6, 4]])
         >>> occlusion_ratio(boxes), occlusion_ratio(boxes, total="union")
         (0.25, 0.3333333333333333)
     """
-    if overlap not in ("pairs", "pairs-twice", "covered"):
+    if overlap not in get_args(Overlap):
         raise ValueError(f'`overlap` (={overlap!r}) must be "pairs", "pairs-twice" or "covered"')
-    if total not in ("sum", "union"):
+    if total not in get_args(Total):
         raise ValueError(f'`total` (={total!r}) must be "sum" or "union"')
-    if instances.ndim == 2 and instances.shape[1] == 4:
-        areas, shared, once, twice = _of_boxes(instances.double())
-    elif instances.ndim == 3:
-        areas, shared, once, twice = _of_masks(instances)
-    else:
-        raise ValueError(
-            f"`instances` (shape {tuple(instances.shape)}) must be boxes (n, 4) or masks (n, H, W)"
-        )
-    whole = float(areas.sum()) if total == "sum" else once
-    pairs = float(shared.triu(diagonal=1).sum())
-    hidden = {"pairs": pairs, "pairs-twice": 2 * pairs, "covered": twice}[overlap]
+    _check_shape("instances", instances, "boxes", "masks")
+    everyone = torch.arange(len(instances))
+    return _ratio(_areas("instances", instances, everyone), overlap, total)
+
+
+def occlusion_ratios(target: Target) -> dict[str, float]:
+    """Compute the occlusion ratio r of an image under every reading of Eq. (5).
+
+    Args:
+        target: the objects of the image, as `open_instances` describes them: `boxes` (n, 4), and
+            optionally `masks` (n, H, W) and `iscrowd` (n). Crowds, whose `iscrowd` is 1, are left
+            out.
+
+    Returns:
+        r of the boxes and then, if there are any, of the masks. Each key names what was measured,
+        `overlap` and `total`, as "boxes, pairs / sum".
+
+    Raises:
+        TypeError: if `target` is not a dict, or its boxes or masks are not a tensor.
+        ValueError: if `target` has no boxes, its parts differ in their number of rows, or boxes or
+            masks are such as `occlusion_ratio` refuses.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 4, 4], [2, 0, 6, 4]])
+        >>> for reading, ratio in occlusion_ratios({"boxes": boxes}).items():
+        ...     print(f"{reading}: {ratio:.3f}")
+        boxes, pairs / sum: 0.250
+        boxes, pairs / union: 0.333
+        boxes, pairs-twice / sum: 0.500
+        boxes, pairs-twice / union: 0.667
+        boxes, covered / sum: 0.250
+        boxes, covered / union: 0.333
+    """
+    if not isinstance(target, dict):
+        raise TypeError(f"`target` (a {type(target).__name__}) must be the dict of one image")
+    if "boxes" not in target:
+        raise ValueError(f"`target` (with the keys {list(target)}) must have boxes")
+    kinds = [kind for kind in _SHAPES if kind in target]
+    for kind in kinds:
+        _check_shape(f"target['{kind}']", target[kind], kind)
+    count = len(target["boxes"])
+    crowd = torch.as_tensor(target.get("iscrowd", torch.zeros(count))).cpu()
+    if crowd.shape != (count,):
+        shape = tuple(crowd.shape)
+        raise ValueError(f"`target['iscrowd']` (shape {shape}) must be ({count},), a number a box")
+    if len(target.get("masks", crowd)) != count:
+        rows = len(target["masks"])
+        raise ValueError(f"`target['masks']` has {rows} rows, but `target['boxes']` has {count}")
+    single = (crowd != 1).nonzero().flatten()
+    ratios = {}
+    for kind in kinds:
+        areas = _areas(f"target['{kind}']", target[kind], single)
+        for overlap, total in product(get_args(Overlap), get_args(Total)):
+            ratios[f"{kind}, {overlap} / {total}"] = _ratio(areas, overlap, total)
+    return ratios
+
+
+def _check_shape(name: str, instances: Any, *kinds: str) -> None:
+    right = " or ".join(f"{kind} {_SHAPES[kind]}" for kind in kinds)
+    if not isinstance(instances, Tensor):
+        what = type(instances).__name__
+        one_size = ", all of one size" if "masks" in kinds else ""
+        raise TypeError(f"`{name}` (a {what}) must be one tensor: {right}{one_size}")
+    shape = tuple(instances.shape)
+    found = "masks" if len(shape) == 3 else "boxes" if shape[1:] == (4,) else None
+    if found not in kinds:
+        raise ValueError(f"`{name}` (shape {shape}) must be {right}")
+
+
+def _ratio(areas: Tensor, overlap: Overlap, total: Total) -> float:
+    k = torch.arange(len(areas), dtype=torch.float64)
+    # A place that k objects share lies in k(k - 1)/2 overlaps of two, and is part of k areas.
+    overlaps = {"pairs": k * (k - 1) / 2, "pairs-twice": k * (k - 1), "covered": k >= 2}[overlap]
+    totals = {"sum": k, "union": k >= 1}[total]
+    hidden, whole = (float((times * areas).sum()) for times in (overlaps, totals))
     return hidden / whole if whole else 0.0
 
 
-def _of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor, float, float]:
-    """Return areas, overlap of each pair, and the areas covered at least once and twice."""
-    shared, _ = _box_inter_union(boxes, boxes)
+def _areas(name: str, instances: Tensor, rows: Tensor) -> Tensor:
+    """Return the areas that exactly 0, 1, 2, … of the objects in `rows` share."""
+    objects = instances.detach().cpu()[rows]
+    return (_areas_of_masks if objects.ndim == 3 else _areas_of_boxes)(name, objects, rows)
+
+
+def _areas_of_boxes(name: str, boxes: Tensor, rows: Tensor) -> Tensor:
+    boxes = boxes.double()
+    for bad, reason in (
+        (~boxes.isfinite().all(1), "must be finite: x1, y1, x2, y2 in pixels"),
+        ((boxes[:, :2] >= boxes[:, 2:]).any(1), "has no area: a box needs x1 < x2 and y1 < y2"),
+    ):
+        if bad.any():
+            i = int(bad.nonzero()[0])
+            raise ValueError(f"`{name}[{rows[i]}]` (={boxes[i].tolist()}) {reason}")
     # All edges cut the plane into rectangles, each of which a box covers wholly or not at all.
-    x, y = (boxes[:, axis::2].unique() for axis in (0, 1))
-    inside_x = (boxes[:, 0, None] <= x[:-1]) & (x[1:] <= boxes[:, 2, None])
-    inside_y = (boxes[:, 1, None] <= y[:-1]) & (y[1:] <= boxes[:, 3, None])
-    times = torch.einsum("ny,nx->yx", inside_y.double(), inside_x.double())
+    (x, right), (y, down) = (boxes[:, axis::2].unique(return_inverse=True) for axis in (0, 1))
+    # Each box adds 1 to all rectangles right of and below its first corner, and takes it back
+    # from those beyond its other corners.
+    corners = torch.tensor([[1, -1], [-1, 1]]).expand(len(boxes), 2, 2)
+    steps = torch.zeros(len(y), len(x), dtype=torch.int64)
+    steps.index_put_((down[:, :, None], right[:, None, :]), corners, accumulate=True)
+    sharing = steps.cumsum(0).cumsum(1)[:-1, :-1]
     cells = y.diff()[:, None] * x.diff()
-    once, twice = (float(cells[times >= n].sum()) for n in (1, 2))
-    return box_area(boxes), shared, once, twice
+    return sharing.flatten().bincount(weights=cells.flatten())
 
 
-def _of_masks(masks: Tensor) -> tuple[Tensor, Tensor, float, float]:
-    flat = masks.flatten(1).bool().double()
-    times = flat.sum(0)
-    once, twice = (float((times >= n).sum()) for n in (1, 2))
-    return flat.sum(1), flat @ flat.T, once, twice
+def _areas_of_masks(name: str, masks: Tensor, rows: Tensor) -> Tensor:
+    masks = masks != 0
+    empty = ~masks.flatten(1).any(1)
+    if empty.any():
+        row, shape = rows[empty][0], tuple(masks.shape[1:])
+        raise ValueError(f"`{name}[{row}]` (shape {shape}) has no pixel: one must not be 0")
+    return masks.sum(0, dtype=torch.int32).flatten().bincount()

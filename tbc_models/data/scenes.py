@@ -4,13 +4,17 @@ A scene is a square of coloured noise on which digits lie, later ones hiding par
 The digits of test scenes never occur in training scenes.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 from torchvision.ops import masks_to_boxes
 
 from tbc_models.data.instances import InstanceData, Target
@@ -151,8 +155,7 @@ class Scenes:
             if self.occlusion is None:
                 return None if hidden else placed
             least, most = self.occlusion
-            ratio = occlusion_ratio(placed.boxes)
-            if hidden or ratio > most:
+            if hidden or (ratio := occlusion_ratio(placed.boxes)) > most:
                 if window == 1:  # nor does a smaller window help
                     return None
                 smallest = window
@@ -181,6 +184,31 @@ def open_scenes() -> InstanceData:
     """Open 5,000 scenes for training and 500 for testing, as `open_instances` describes them."""
     train, test = Scenes("train", 5000), Scenes("test", 500)
     return InstanceData("scenes", train, test, CLASSES, masks=True, mirror=False)
+
+
+def open_scenes_in_bins(bins: Sequence[float], count: int) -> InstanceData:
+    """Open the scenes for training, and test scenes whose occlusion ratio is chosen.
+
+    Each test scene has three digits, whatever its r, so that occlusion is all that differs. Their
+    boxes must overlap in pairs by `bins` of the sum of their areas (`occlusion_ratio`'s defaults).
+
+    Args:
+        bins: ascending edges of the bins of r.
+        count: number of test scenes in each bin.
+
+    Returns:
+        The scenes, those of the first bin first.
+
+    Example:
+        >>> len(open_scenes_in_bins([0, 0.1, 0.3], 50).test)
+        100
+    """
+    scenes = [
+        Scenes("test", count, objects=3, occlusion=edges, seed=place)
+        for place, edges in enumerate(pairwise(bins))
+    ]
+    test: ConcatDataset[tuple[Tensor, Target]] = ConcatDataset(scenes)  # type: ignore[arg-type]
+    return replace(open_scenes(), test=test)
 
 
 class _Digit(NamedTuple):

@@ -6,7 +6,7 @@ rates, `loading` makes batches, `learner` takes a step, `settings` describes a r
 trains, tests and detects. `evaluation`, `voc_ap` and `cityscapes_ap` define average precision.
 """
 
-from tbc_models.data.occlusion import occlusion_ratio
+from tbc_models.data.occlusion import occlusion_ratio, occlusion_ratios
 from tbc_models.detection.detectors import (
     cascade_mask_rcnn,
     cascade_rcnn,
@@ -25,5 +25,6 @@ __all__ = [
     "faster_rcnn",
     "mask_rcnn",
     "occlusion_ratio",
+    "occlusion_ratios",
     "retinanet",
 ]
