@@ -1,6 +1,7 @@
 """Labelled images: what is opened, how it is split, and which error each mistake gives."""
 
 import builtins
+import gzip
 import pickle
 import re
 import shutil
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import mnist
 
 from tbc_models.data import DataError, last_line, open_data
+from tbc_models.data import published as places
 from tbc_models.data.folders import read_image
 from tbc_models.data.specification import parse_specification
 
@@ -77,6 +79,14 @@ def write_fashion(root: Path, count: int = 20) -> Path:
             b"\0\0\x08\x01" + sizes[:1].tobytes() + own.astype(np.uint8).tobytes()
         )
     return root
+
+
+def pack_fashion(raw: Path, packed: Path) -> Path:
+    """Write the four files as they are published, and as Debian's package has them."""
+    packed.mkdir(parents=True)
+    for file in raw.iterdir():
+        (packed / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    return packed
 
 
 def write_cifar(root: Path, kind: str) -> Path:
@@ -171,6 +181,81 @@ def test_cifar(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(data.std, pixels.std((0, 1, 2)), rtol=1e-12)
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, on a machine without Debian's package."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    nowhere = {"fashion-mnist": ("dataset-fashion-mnist", tmp_path / "debian")}
+    monkeypatch.setattr(places, "_PACKAGES", nowhere)
+    return tmp_path / "cache" / "tied-block-conv"
+
+
+def test_the_cache_is_where_the_xdg_base_directories_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, folder in (("/var/cache", "/var/cache"), ("", "/home/me/.cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert places.cache_folder() == Path(folder, "tied-block-conv")
+
+
+def test_published_data_without_a_path_is_found_in_the_cache(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_by_torchvision(monkeypatch)
+    for kind in ("cifar10", "cifar100"):
+        write_cifar(cache, kind)
+        here = open_data(kind)
+        there = open_data(f"{kind}:{cache}")
+        assert (here.name, there.name) == (kind, f"{kind}:{cache}")
+        assert (here.mean, here.std, here.classes) == (there.mean, there.std, there.classes)
+        assert labels(here.train) == labels(there.train)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_fashion_mnist_is_found_where_debian_installs_it(damaged: bool, cache: Path) -> None:
+    raw = write_fashion(cache) / "FashionMNIST" / "raw"
+    right = open_data("fashion-mnist")
+    packed = pack_fashion(raw, cache.parents[1] / "debian")
+    file = raw / "t10k-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:9]) if damaged else shutil.rmtree(cache)
+    for spec in ("fashion-mnist", f"fashion-mnist:{packed}"):
+        data = open_data(spec, download=True)  # there is nothing to download
+        assert data.name == spec
+        assert (data.mean, data.std, data.classes) == (right.mean, right.std, right.classes)
+        for ours, theirs in ((data.train, right.train), (data.test, right.test)):
+            assert labels(ours) == labels(theirs)
+            for (image, _), (expected, _) in zip(ours, theirs, strict=True):  # type: ignore[call-overload]
+                assert image.mode == expected.mode == "L"
+                np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("spec", ["fashion-mnist", "cifar10", "cifar100"])
+def test_published_data_that_is_nowhere_is_reported(spec: str, cache: Path) -> None:
+    text = told(spec)
+    assert f"is damaged or not in {cache}, which should hold " in text
+    assert text.endswith(f" (write {spec}:PATH for another folder)")
+    installed = (
+        f"not in {cache.parents[1] / 'debian'}, where Debian's package dataset-fashion-mnist"
+    )
+    assert (installed in text) == (spec == "fashion-mnist")
+
+
+def test_packed_files_that_are_damaged_are_reported(cache: Path) -> None:
+    packed = pack_fashion(
+        write_fashion(cache) / "FashionMNIST" / "raw", cache.parents[1] / "debian"
+    )
+    shutil.rmtree(cache)
+    file = packed / "train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-9])
+    for spec in ("fashion-mnist", f"fashion-mnist:{packed}"):
+        assert "Fashion-MNIST is damaged or not in" in told(spec)
+
+
+def test_the_command_line_says_how_to_get_published_data(cache: Path) -> None:
+    expected = f"CIFAR-10 is damaged or not in {cache}, which should hold the folder "
+    expected += "cifar-10-batches-py (write cifar10:PATH for another folder); download it with "
+    assert expected + "--download" in refused(*TRAIN, "--data", "cifar10")
+
+
 @pytest.mark.parametrize("test", ["val", "test"])
 def test_a_folder_that_is_split(test: str, tmp_path: Path) -> None:
     data = open_data(f"imagefolder:{write_split(tmp_path, test)}")
@@ -212,17 +297,20 @@ def test_imagenet(tmp_path: Path) -> None:
     [
         ("mnits", "'mnits' is not a data set: did you mean mnist?"),
         ("MNIST", "'MNIST' is not a data set: did you mean mnist?"),
-        ("cifar", "'cifar' is not a data set: did you mean cifar10:PATH or cifar100:PATH?"),
-        ("fashionmnist:x", "did you mean fashion-mnist:PATH"),
+        ("cifar", "'cifar' is not a data set: did you mean cifar10[:PATH] or cifar100[:PATH]?"),
+        ("fashionmnist:x", "did you mean fashion-mnist[:PATH]?"),
         ("photos", "'photos' is not a data set: did you mean imagefolder:photos?"),
         (
             "zzz",
-            "'zzz' is not a data set: choose one of mnist, digits, fashion-mnist:PATH,",
+            "'zzz' is not a data set: choose one of mnist, digits, fashion-mnist[:PATH],",
         ),
         ("", "'' is not a data set: choose one of mnist"),
         ("mnist:here", "mnist is embedded and takes no path: write mnist alone"),
         ("digits:", "digits is embedded"),
-        ("cifar10", "cifar10 needs the folder that holds it: write cifar10:PATH"),
+        (
+            "cifar10:",
+            "cifar10 needs the folder that holds it: write cifar10:PATH, or cifar10 alone",
+        ),
         ("imagefolder:", "imagefolder needs the folder that holds it: write imagefolder:PATH"),
         ("imagefolder:gone", "gone does not exist; it should hold train/CLASS"),
         ("imagefolder:file.jpg", "file.jpg is not a folder; it should hold"),
@@ -300,8 +388,11 @@ def test_downloads_are_asked_of_torchvision(
         write_cifar(Path(root), "cifar10")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetch)
-    assert len(open_data(f"cifar10:{tmp_path}", download=True).test) == 6
-    assert asked == [published.CIFAR10.url]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for spec in (f"cifar10:{tmp_path}", "cifar10", "cifar10"):  # the last is there already
+        assert len(open_data(spec, download=True).test) == 6
+    assert asked == [published.CIFAR10.url] * 2
+    assert places.cache_folder().joinpath("cifar-10-batches-py").is_dir()
 
 
 def remove_class(root: Path) -> None:

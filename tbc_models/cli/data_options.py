@@ -21,7 +21,11 @@ SkipBad = Annotated[
 ]
 Download = Annotated[
     bool,
-    typer.Option("--download", help="Download Fashion-MNIST or CIFAR if it is not in PATH."),
+    typer.Option(
+        "--download",
+        help="Download Fashion-MNIST or CIFAR if it is not there: to PATH, or without one to "
+        "~/.cache/tied-block-conv.",
+    ),
 ]
 Workers = Annotated[
     int | None,

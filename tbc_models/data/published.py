@@ -1,44 +1,83 @@
 """Data sets that torchvision reads: Fashion-MNIST, CIFAR-10 and CIFAR-100."""
 
+import gzip
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
+from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST, VisionDataset
 
 from tbc_models.data.base import Data, mean_and_std
 from tbc_models.data.errors import DataError, short
 
 # The title, torchvision's class, and the files that it looks for.
 _READERS: dict[str, tuple[str, Any, str]] = {
-    "fashion-mnist": ("Fashion-MNIST", FashionMNIST, "its four unpacked files in FashionMNIST/raw"),
+    "fashion-mnist": (
+        "Fashion-MNIST",
+        FashionMNIST,
+        "its four .gz files, or the same unpacked in FashionMNIST/raw",
+    ),
     "cifar10": ("CIFAR-10", CIFAR10, "the folder cifar-10-batches-py"),
     "cifar100": ("CIFAR-100", CIFAR100, "the folder cifar-100-python"),
 }
+# The packages of Debian that have a data set, and where they install it.
+_PACKAGES = {
+    "fashion-mnist": ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist")),
+}
 
 
-def open_published(kind: str, path: Path, *, download: bool = False) -> Data:
+def cache_folder() -> Path:
+    """Find the folder that holds downloaded data sets, in torchvision's layout.
+
+    torchvision has no such folder of its own, so the XDG base directories decide.
+
+    Returns:
+        $XDG_CACHE_HOME/tied-block-conv, or ~/.cache/tied-block-conv if the variable is not set.
+
+    Example:
+        >>> cache_folder().name
+        'tied-block-conv'
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tied-block-conv"
+
+
+class PackedFashionMNIST(FashionMNIST):  # type: ignore[misc]
+    """Fashion-MNIST in its four .gz files, as it was published and as Debian installs it.
+
+    Args:
+        root: the folder that holds them.
+        train: whether to read the images for training, or those for testing.
+
+    Raises:
+        OSError: if a file is missing or damaged.
+    """
+
+    def __init__(self, root: Path, *, train: bool) -> None:
+        VisionDataset.__init__(self, root)
+        self.train = train
+        part = "train" if train else "t10k"
+        with gzip.open(root / f"{part}-images-idx3-ubyte.gz") as file:
+            images = bytearray(file.read()[16:])  # after a magic number and three sizes
+        with gzip.open(root / f"{part}-labels-idx1-ubyte.gz") as file:
+            labels = bytearray(file.read()[8:])
+        self.data = torch.frombuffer(images, dtype=torch.uint8).view(-1, 28, 28)
+        self.targets = torch.frombuffer(labels, dtype=torch.uint8).long()
+
+
+def open_published(kind: str, path: Path | None, *, download: bool = False) -> Data:
     """Open a data set that torchvision reads, as `open_data` describes it."""
-    title, reader, files = _READERS[kind]
-    if path.exists() and not path.is_dir():
+    if path is not None and path.exists() and not path.is_dir():
+        title = _READERS[kind][0]
         raise DataError(f"{path} is not a folder; {title} is read from the folder that holds it")
-    try:
-        train, test = (reader(path, train=part, download=download) for part in (True, False))
-    except Exception as error:  # a lost connection and a damaged file raise many types
-        if download:
-            raise DataError(
-                f"{title} cannot be downloaded to {path} ({short(error)}): "
-                f"remove what is left of it there and try again, or put {files} there"
-            ) from None
-        raise DataError(
-            f"{title} is damaged or not in {path}, which should hold {files}", option="download"
-        ) from None
+    train, test = _read(kind, path, download)
     pixels = torch.as_tensor(train.data)
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     mean, std = mean_and_std(pixels)
     return Data(
-        name=f"{kind}:{path.resolve()}",
+        name=kind if path is None else f"{kind}:{path.resolve()}",
         train=train,
         test=test,
         classes=tuple(train.classes),
@@ -48,3 +87,31 @@ def open_published(kind: str, path: Path, *, download: bool = False) -> Data:
         std=std,
         mirror=True,
     )
+
+
+def _read(kind: str, path: Path | None, download: bool) -> list[Any]:
+    """Read both parts from the first folder that has them, or download them."""
+    title, reader, files = _READERS[kind]
+    folder, parts = path or cache_folder(), (True, False)
+    expected = f"{folder}, which should hold {files}"
+    folders = [folder]
+    if path is None and kind in _PACKAGES:
+        package, installed = _PACKAGES[kind]
+        folders.append(installed)
+        expected += f", and not in {installed}, where Debian's package {package} installs it"
+    if path is None:
+        expected += f" (write {kind}:PATH for another folder)"
+    for place in folders:
+        packed = reader is FashionMNIST and (place / "train-images-idx3-ubyte.gz").exists()
+        read = PackedFashionMNIST if packed else reader
+        with suppress(Exception):  # a damaged file raises many types
+            return [read(place, train=part) for part in parts]
+    if not download:
+        raise DataError(f"{title} is damaged or not in {expected}", option="download")
+    try:
+        return [reader(folder, train=part, download=True) for part in parts]
+    except Exception as error:  # a lost connection and a damaged file raise many types
+        raise DataError(
+            f"{title} cannot be downloaded to {folder} ({short(error)}): "
+            f"remove what is left of it there and try again, or put {files} there"
+        ) from None

@@ -14,7 +14,11 @@ from tbc_models.data.errors import DataError, short
 EMBEDDED = ("mnist", "digits")
 PUBLISHED = ("fashion-mnist", "cifar10", "cifar100")
 FOLDERS = ("imagefolder", "imagenet")
-FORMS = (*EMBEDDED, *(f"{kind}:PATH" for kind in (*PUBLISHED, *FOLDERS)))
+FORMS = (
+    *EMBEDDED,
+    *(f"{kind}[:PATH]" for kind in PUBLISHED),
+    *(f"{kind}:PATH" for kind in FOLDERS),
+)
 """All specifications, as help texts list them."""
 
 _LAYOUT = "it should hold train/CLASS and val/CLASS, or CLASS, each with images"
@@ -26,7 +30,8 @@ class Specification:
 
     Attributes:
         kind: one of `EMBEDDED`, `PUBLISHED` or `FOLDERS`.
-        path: its folder as it was typed, with ~ expanded; None for embedded images.
+        path: its folder as it was typed, with ~ expanded; None for embedded images, and for
+            published ones that are looked for where they usually are.
     """
 
     kind: str
@@ -93,8 +98,11 @@ def parse_specification(text: str) -> Specification:
         return Specification(kind, None)
     if kind not in PUBLISHED and kind not in FOLDERS:
         raise DataError(f"{text!r} is not a data set: {_suggestion(text)}")
+    if kind in PUBLISHED and not colon:
+        return Specification(kind, None)
     if not where:
-        raise DataError(f"{kind} needs the folder that holds it: write {kind}:PATH")
+        alone = f", or {kind} alone" if kind in PUBLISHED else ""
+        raise DataError(f"{kind} needs the folder that holds it: write {kind}:PATH{alone}")
     path = Path(where).expanduser()
     if kind in FOLDERS:
         _require_folder(path)
