@@ -1,16 +1,23 @@
-"""Draw the picture of the README and of the site's first page, for light and for dark pages."""
+"""Draw the picture of the README and of the site's first page, and a scene to detect digits on."""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
 
+from tbc_models.data import Scenes
 from tbc_models.draw import wiring
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Write `_static/wiring-light.svg` and `_static/wiring-dark.svg`."""
+    """Write `_static/wiring-light.svg`, `_static/wiring-dark.svg` and `_static/scene.png`."""
+    image, _ = Scenes("test", 11, objects=4, occlusion=(0.2, 0.35))[10]
+    # Enlarged, so that there is room for labels; detectors scale it back.
+    picture = to_pil_image(image).resize((480, 480), Image.Resampling.NEAREST)
+    picture.save(HERE / "_static" / "scene.png")
     designs = [{}, {"groups": 2}, {"blocks": 2}, {"groups": 2, "blocks": 2}]
     for theme, style in {"light": "default", "dark": "dark_background"}.items():
         # A fixed salt and no date: drawing again changes nothing.

@@ -32,9 +32,9 @@ from tbc_models.comparing.networks import (
 )
 from tbc_models.comparing.plots import compared, conclusions
 from tbc_models.comparing.runs import CompareError, Plan, RunScore
-from tbc_models.comparing.statistics import compare_paired, holm, interval
 from tbc_models.data import open_data
 from tbc_models.results import COMMITTED, committed, write
+from tbc_models.statistics import compare_paired, holm, interval
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.recipes import RECIPES
 from tbc_models.training.run import Score

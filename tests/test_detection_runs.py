@@ -17,8 +17,9 @@ from tbc_models.detection.fpn import backbone_with_fpn
 from tbc_models.detection.learner import DetectorLearner, SeededSampler
 from tbc_models.detection.loading import DetectionImages, TrainingImages
 from tbc_models.detection.recipes import DETECTION_RECIPES
-from tbc_models.detection.run import evaluate_detector, read_detector, train_detector
+from tbc_models.detection.run import read_detector, train_detector
 from tbc_models.detection.settings import DetectionSettings, prepare_detection
+from tbc_models.detection.testing import evaluate_detector
 from tbc_models.networks.registry import create
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.launching import StoppedError

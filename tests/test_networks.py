@@ -15,8 +15,9 @@ from timm.models.resnet import ResNet
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from tbc_gpu import tie
+from tbc_gpu import TiedBlockConv2d, tie
 from tbc_models import TiedBottleneck
+from tbc_models.count import measure
 from tbc_models.networks.registry import input_size
 
 from .networks import DEVICES, NAMES, REGISTERED, images, make
@@ -26,7 +27,7 @@ def test_every_network_of_the_paper_is_registered() -> None:
     expected = """tied_resnet50 tied_resnet50_s tied_resnet101 tied_resnet101_s tied_resnext50
         tied_resnext50_s tied_resnext101 tied_resnext101_s tied_senet101 tied_senet101_s
         tied_seresnet50 tied_gc_resnet50 gc_resnet50 tied_resnest50_s tied_efficientnet_b0
-        tied_resnet14_s"""
+        tied_resnet14_s plain_resnet14"""
     assert sorted(REGISTERED) == sorted(expected.split())
 
 
@@ -319,3 +320,13 @@ def test_a_network_takes_every_option_of_timms_resnet_and_its_own() -> None:
     block = network.layer2[1]
     assert (block.splits, block.design, block.mixes) == (2, "fitted", "sum")
     assert [(c.groups, getattr(c, "blocks", 1)) for c in block.conv2] == [(2, 1), (2, 2)]
+
+
+def test_the_control_of_tied_resnet14_s_has_its_budget_and_nothing_tied() -> None:
+    tied, plain = (
+        timm.create_model(name, num_classes=0) for name in ("tied_resnet14_s", "plain_resnet14")
+    )
+    ours, theirs = (measure(network.eval(), size=96) for network in (tied, plain))
+    assert ours.parameters == pytest.approx(theirs.parameters, rel=0.03)
+    assert ours.macs == pytest.approx(theirs.macs, rel=0.03)
+    assert not any(isinstance(module, TiedBlockConv2d) for module in plain.modules())

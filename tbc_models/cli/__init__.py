@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from tbc_models.cli import bench, check, compare, detect, detected, networks, paper, train, trained
+from tbc_models.cli import (
+    bench,
+    check,
+    compare,
+    detect,
+    detected,
+    networks,
+    occlusion,
+    paper,
+    train,
+    trained,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +31,7 @@ app = typer.Typer(
 for group in (check, paper, networks, train, trained, compare):
     app.add_typer(group.app)
 detect.app.add_typer(detected.app)
+detect.app.add_typer(occlusion.app)
 app.add_typer(detect.app, name="detect")
 app.add_typer(bench.app, name="bench")
 

@@ -89,7 +89,7 @@ def list_detectors(
         typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
     ] = None,
 ) -> None:
-    """List the detectors on several backbones: parameters and MACs of backbone, neck and heads."""
+    """List detectors on several backbones with their costs, and those that ship trained."""
     require_writable(json_file, "--json")
     height, times, width = size.partition("x")
     if not (times and height.isdigit() and width.isdigit() and int(height) and int(width)):
@@ -97,6 +97,7 @@ def list_detectors(
     with errors_in_one_line():
         from tbc_models.detection.cost import detector_cost
         from tbc_models.detection.detectors import DETECTORS
+        from tbc_models.detection.shipped import shipped_detectors
 
         named = backbones or ["resnet50", "tied_resnet50", "tied_resnet50_s", "tied_gc_resnet50"]
         parts = ("backbone", "neck", "heads", "all")
@@ -125,6 +126,7 @@ def list_detectors(
             f"{height}×{width}, with 1,000 proposals and 100 detections."
         )
         Console().print(shown, highlight=False)
+        typer.echo(f"Trained, ready for `tbc detect predict`: {', '.join(shipped_detectors())}")
         if json_file is not None:
             found = {"classes": num_classes, "size": [int(height), int(width)], "rows": rows}
             write_report(json_file, "--json", found)

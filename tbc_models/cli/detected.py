@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tbc_models.data import InstanceData
-    from tbc_models.detection.run import Detection, DetectionScores
     from tbc_models.detection.settings import DetectionSettings
+    from tbc_models.detection.testing import Detection, DetectionScores
 
-Checkpoint = typer.Argument(
-    metavar="CHECKPOINT",
-    help="last.ckpt, best.ckpt or weights.safetensors that `tbc detect train` wrote.",
+CHECKPOINT = (
+    "last.ckpt, best.ckpt or weights.safetensors that `tbc detect train` wrote, or the name of a "
+    "detector that ships, such as mask-rcnn-tied_resnet14_s-scenes."
 )
+Checkpoint = Annotated[str, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT)]
 _REMEDIES = {**DATA_REMEDIES, "data": "choose other data with --data"}
 
 app = typer.Typer()
@@ -51,7 +52,7 @@ app = typer.Typer()
     "- `tbc detect evaluate best.ckpt --data coco:/data/coco --json ap.json --plot curve.png`",
 )
 def evaluate_command(
-    checkpoint: Annotated[Path, Checkpoint],
+    checkpoint: Checkpoint,
     data: Annotated[
         str | None,
         typer.Option(
@@ -82,20 +83,14 @@ def evaluate_command(
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")
     with errors_in_one_line(_REMEDIES, debug=debug):
-        require_file(checkpoint)
         if data is not None:
             parse_instances(data)
 
-        from tbc_models.detection.run import evaluate_detector, read_detector
+        from tbc_models.detection.run import read_detector
+        from tbc_models.detection.testing import evaluate_detector
 
         trained = read_detector(checkpoint)
-        spec = data or trained.settings.data
-        try:
-            opened = open_with_progress(spec, masks=trained.settings.masks, skip_bad=skip_bad)
-        except DataError as error:
-            if data is not None or error.option:
-                raise
-            raise DataError(f"{error}; if the data has moved, name it with --data") from None
+        opened = open_tested(data, trained.settings, skip_bad=skip_bad)
         with progress_of("Testing images") as report:
             scores = evaluate_detector(
                 trained, opened, workers=number_of_workers(workers), progress=report
@@ -120,11 +115,13 @@ def evaluate_command(
 
 @app.command(
     "predict",
-    epilog="Examples:\n\n- `tbc detect predict last.ckpt street.jpg --out found`\n\n"
+    epilog="Examples:\n\n"
+    "- `tbc detect predict mask-rcnn-tied_resnet14_s-scenes docs/_static/scene.png`\n\n"
+    "- `tbc detect predict last.ckpt street.jpg --out found`\n\n"
     "- `tbc detect predict last.ckpt street/*.jpg --score 0.7 --json objects.json`",
 )
 def predict_command(
-    checkpoint: Annotated[Path, Checkpoint],
+    checkpoint: Checkpoint,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, such as photographs.")
     ],
@@ -146,7 +143,7 @@ def predict_command(
     """
     require_writable(json_file, "--json")
     with errors_in_one_line(debug=debug):
-        for file in (checkpoint, *images):
+        for file in images:
             require_file(file)
         taken = {file.resolve() for file in images}
         for file in images:
@@ -160,7 +157,8 @@ def predict_command(
             taken.add(target.resolve())
 
         from tbc_models.detection.plots import draw_objects
-        from tbc_models.detection.run import detect, read_detector
+        from tbc_models.detection.run import read_detector
+        from tbc_models.detection.testing import detect
         from tbc_models.files import replacing
 
         trained = read_detector(checkpoint)
@@ -189,6 +187,22 @@ def predict_command(
             print_error(str(error))
         if bad:
             raise typer.Exit(1)
+
+
+def open_tested(
+    data: str | None, settings: "DetectionSettings", *, skip_bad: bool, masks: bool = False
+) -> "InstanceData":
+    """Open the images that an option names, or else those that the detector was trained on.
+
+    Masks are needed if the detector predicts some, or if `masks` says so.
+    """
+    needed = masks or settings.masks
+    try:
+        return open_with_progress(data or settings.data, masks=needed, skip_bad=skip_bad)
+    except DataError as error:
+        if data is not None or error.option:
+            raise
+        raise DataError(f"{error}; if the data has moved, name it with --data") from None
 
 
 def _show(table: "Table", found: "Detection") -> None:

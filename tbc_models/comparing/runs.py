@@ -26,9 +26,9 @@ from tbc_models.comparing.networks import (
     build_candidate,
     families,
 )
-from tbc_models.comparing.statistics import compare_paired, holm, interval
 from tbc_models.data import Data
 from tbc_models.results import machine, read
+from tbc_models.statistics import compare_paired, holm, interval
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.loading import STREAMS
 from tbc_models.training.recipes import Recipe

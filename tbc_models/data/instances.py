@@ -138,3 +138,20 @@ def parse_instances(spec: str) -> tuple[str, Path | None]:
     if not path.is_dir():
         raise DataError(f"{path} is not a folder" if path.exists() else f"{path} does not exist")
     return kind, path
+
+
+def without_folders(spec: str) -> str:
+    """Name a data set by its last folder only, so that a report tells nothing about a machine.
+
+    Args:
+        spec: KIND or KIND:PATH.
+
+    Returns:
+        KIND, or KIND and the name of the folder.
+
+    Example:
+        >>> without_folders("coco:/home/ada/photos"), without_folders("scenes")
+        ('coco:photos', 'scenes')
+    """
+    kind, colon, path = spec.partition(":")
+    return f"{kind}{colon}{Path(path).name}"

@@ -1,12 +1,14 @@
 """How much the objects of one image hide one another: Eq. (5) of the paper."""
 
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tbc_models.data.instances import Target
+from tbc_models.data.instances import InstanceData, Progress, Target, without_folders
 
 Overlap = Literal["pairs", "pairs-twice", "covered"]
 Total = Literal["sum", "union"]
@@ -102,6 +104,69 @@ def occlusion_ratios(target: Target) -> dict[str, float]:
         for overlap, total in product(get_args(Overlap), get_args(Total)):
             ratios[f"{kind}, {overlap} / {total}"] = _ratio(areas, overlap, total)
     return ratios
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reading of Eq. (5), which leaves open what overlaps and how areas are counted.
+
+    Attributes:
+        of: "boxes" or "masks".
+        overlap: "pairs", "pairs-twice" or "covered"; see `occlusion_ratio`.
+        total: "sum" or "union".
+
+    Example:
+        >>> import torch
+        >>> boxes = torch.tensor([[0.0, 0, 4, 4], [2, 0, 6, 4]])
+        >>> Reading().ratio({"boxes": boxes, "iscrowd": torch.tensor([0, 0])})
+        0.25
+    """
+
+    of: Literal["boxes", "masks"] = "boxes"
+    overlap: Overlap = "pairs"
+    total: Total = "sum"
+
+    def ratio(self, target: Target) -> float:
+        """Compute r of an image; regions of crowds are left out."""
+        instances = target[self.of][target["iscrowd"] == 0]
+        return occlusion_ratio(instances, overlap=self.overlap, total=self.total)
+
+
+def occlusion_distribution(
+    data: InstanceData, *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Compute how the occlusion ratio r is distributed under every reading of Eq. (5).
+
+    Args:
+        data: its images for training and testing are taken together.
+        progress: called repeatedly with the number of images done so far and their total.
+
+    Returns:
+        A report: the number of images, of those without objects (their r is 0), the `ids` of the
+        images, and `rows`, one for each reading, with the 0th, 1st, …, 100th percentile of r.
+    """
+    total = len(data.train) + len(data.test)
+    ids: dict[str, list[Any]] = {"train": [], "test": []}
+    ratios, empty = [], 0
+    for split, images in (("train", data.train), ("test", data.test)):
+        for i in range(len(images)):
+            target = images[i][1]
+            ids[split].append(target["image_id"])
+            ratios.append(occlusion_ratios(target))
+            empty += not (target["iscrowd"] == 0).any()
+            if progress is not None:
+                progress(len(ratios), total)
+    rows = []
+    for reading in ratios[0]:
+        percentiles = np.percentile([one[reading] for one in ratios], range(101))
+        rows.append({"reading": reading, "percentiles": percentiles.round(5).tolist()})
+    return {
+        "data": without_folders(data.name),
+        "images": len(ratios),
+        "without objects": int(empty),
+        "ids": ids,
+        "rows": rows,
+    }
 
 
 def _check_shape(name: str, instances: Any, *kinds: str) -> None:

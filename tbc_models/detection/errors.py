@@ -13,7 +13,7 @@ from torchvision.ops import box_area
 from torchvision.ops.boxes import _box_inter_union
 
 from tbc_models.data.instances import Target
-from tbc_models.detection.evaluation import Prediction, _check_image
+from tbc_models.detection.evaluation import Prediction, check_image
 
 ERRORS = ("class", "location", "both", "duplicate", "background", "missed")
 """The errors that `count_errors` tells apart."""
@@ -75,8 +75,8 @@ def count_errors(
         >>> {name: count for name, count in counts.items() if count}
         {'found': 1, 'location': 1, 'duplicate': 1, 'missed': 1}
     """
-    _check_image("prediction", prediction, ("boxes", "labels", "scores"))
-    _check_image("target", target, ("boxes", "labels"))
+    check_image("prediction", prediction, ("boxes", "labels", "scores"))
+    check_image("target", target, ("boxes", "labels"))
     if not prediction["scores"].isfinite().all():
         raise ValueError("`prediction['scores']` must be finite")
     if not 0 <= least_score <= 1:

@@ -223,8 +223,8 @@ def _check(predictions: Sequence[Prediction], targets: Sequence[Target], shapes:
             " one dict for each image"
         )
     for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
-        _check_image(f"predictions[{i}]", prediction, (shapes, "labels", "scores"))
-        _check_image(f"targets[{i}]", target, (shapes, "labels"))
+        check_image(f"predictions[{i}]", prediction, (shapes, "labels", "scores"))
+        check_image(f"targets[{i}]", target, (shapes, "labels"))
         if not prediction["scores"].isfinite().all():
             raise ValueError(f"`predictions[{i}]['scores']` must be finite")
         if shapes == "masks":
@@ -241,7 +241,17 @@ def _check(predictions: Sequence[Prediction], targets: Sequence[Target], shapes:
                 )
 
 
-def _check_image(name: str, image: Target, keys: tuple[str, ...]) -> None:
+def check_image(name: str, image: Target, keys: tuple[str, ...]) -> None:
+    """Check the format of an image's detections or objects.
+
+    Args:
+        name: what to call it in a message.
+        image: the detections or objects.
+        keys: what it must have.
+
+    Raises:
+        ValueError: if something is missing or has another shape than it should.
+    """
     if missing := [key for key in keys if key not in image]:
         raise ValueError(f"`{name}` must have {', '.join(keys)}; it lacks {', '.join(missing)}")
     objects = len(image["labels"])

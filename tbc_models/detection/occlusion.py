@@ -1,0 +1,332 @@
+"""How good detectors are where objects hide one another: Fig. 7 of the paper, with intervals.
+
+Images are sorted into bins by their occlusion ratio r, Eq. (5) (`tbc_models.data.occlusion`), and
+average precision and errors are measured in each. Detectors that differ by their seed only are
+taken together: their figures are means over the seeds.
+
+There are two intervals, both of 95 %. The one over images is a bootstrap: what other images would
+give the same detectors. The one over seeds is Student's t: what other seeds would give on the same
+images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Subset
+
+from tbc_models.data.instances import InstanceData, without_folders
+from tbc_models.data.occlusion import Reading
+from tbc_models.detection.errors import count_errors
+from tbc_models.detection.evaluation import coco_evaluations
+from tbc_models.detection.matching import average_precisions, match
+from tbc_models.detection.run import TrainedDetector
+from tbc_models.detection.testing import check_data, detections
+from tbc_models.statistics import bootstrap_interval, interval
+from tbc_models.training.settings import RunError
+
+BINS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+"""Edges of the bins of r. The paper's figure ends at r = 0.8."""
+
+WRONG = ("class", "location", "both", "duplicate", "background")
+"""The errors that are false positives."""
+
+_AT_75 = 5  # IoU 0.75
+
+Samples = dict[str, NDArray[np.float64]]
+Progress = Callable[[int, int], None]
+
+
+class _Tested(NamedTuple):
+    """What is kept of a detector: for each image, how its detections match, and its errors."""
+
+    matches: dict[str, list[Any]]
+    errors: list[dict[str, int]]
+
+
+def measure_occlusion(
+    detectors: Sequence[TrainedDetector],
+    data: InstanceData,
+    *,
+    bins: Sequence[float] = BINS,
+    reading: Reading | None = None,
+    least_score: float = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure the average precision and the errors of detectors against occlusion, Fig. 7.
+
+    Args:
+        detectors: what `read_detector` returned. The others are compared with the first and with
+            those that differ from it by their seed only.
+        data: images for testing; all detectors must know its classes.
+        bins: edges of the bins of r in ascending order. A bin holds its lower edge, and the last
+            one both. Images outside of all bins are left out.
+        reading: of Eq. (5); by default boxes, each pair once, over the sum of areas.
+        least_score: detections with a lower score are not counted as errors. Average precision
+            counts all.
+        resamples: number of times that the images of each bin are drawn with replacement. All
+            detectors get the same draws.
+        seed: seed of the draws.
+        workers: processes that load images.
+        progress: called repeatedly with the number of steps that are done and their total.
+
+    Returns:
+        A report: `detectors`; `bins` with their numbers of images and objects and the mean r;
+        `rows`, one for each detector, quantity and bin, with its value, the `low` and `high` end
+        of its interval over images, and the value of each seed; `differences` from the first
+        detector in the same form, with the interval over seeds. Rows whose `bin` is null say how
+        much changes from the first to the last bin with objects. Quantities
+        are "box AP" and "box AP75", the same of masks if all detectors predict some, and numbers
+        per image: those of `count_errors`, and their sum "false positives". Those that are not
+        defined, in a bin without images or objects, are null.
+
+    Raises:
+        RunError: if a detector does not know the classes, two are the same, masks are asked for
+            and the data has none, or no image is in any bin.
+        ValueError: if `bins` or `least_score` is out of range.
+    """
+    reading = reading or Reading()
+    if len(bins) < 2 or bins[0] < 0 or any(a >= b for a, b in pairwise(bins)):
+        raise ValueError(f"`bins` (={list(bins)}) must be two or more edges from 0 upwards")
+    if not 0 <= least_score <= 1:
+        raise ValueError(f"`least_score` (={least_score}) must be from 0 to 1")
+    if reading.of == "masks" and not data.masks:
+        raise RunError(f"{data.name} has no masks: use its boxes", option="of")
+    for detector in detectors:
+        check_data(detector, data)
+    groups = _group(detectors)
+    steps = _Steps(progress, len(data.test) * (1 + len(detectors)))
+    images = _sort(data, bins, reading, steps)
+    some = replace(data, test=Subset(data.test, images.indices.tolist()))  # type: ignore[arg-type]
+    masks = all(detector.settings.masks for detector in detectors)
+    tested = {
+        name: [_test(detector, some, masks, least_score, workers, steps) for detector in group]
+        for name, group in groups.items()
+    }
+    random = np.random.default_rng(seed)
+    report: dict[str, Any] = {
+        "data": without_folders(data.name),
+        "images": len(images.indices),
+        "left out": len(data.test) - len(images.indices),
+        "without objects": int((images.objects == 0).sum()),
+        "reading": asdict(reading),
+        "least_score": least_score,
+        "resamples": resamples,
+        "detectors": [_described(name, group) for name, group in groups.items()],
+        "bins": [],
+    }
+    samples: dict[str, list[list[Samples]]] = {name: [] for name in groups}
+    for place, (low, high) in enumerate(pairwise(bins)):
+        own = np.flatnonzero(images.bins == place)
+        report["bins"].append(
+            {"low": low, "high": high, "images": len(own)}
+            | {"objects": int(images.objects[own].sum())}
+            | {"r": float(images.ratios[own].mean()) if len(own) else None}
+        )
+        selections = _selections(len(own), resamples, random)
+        for name, group in tested.items():
+            samples[name].append([_sample(one, own, selections) for one in group])
+    return report | _rows(groups, samples)
+
+
+class _Steps:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, number: int) -> None:
+        self.done += number
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+class _Sorted(NamedTuple):
+    """The images that lie in some bin."""
+
+    indices: NDArray[np.int64]
+    ratios: NDArray[np.float64]
+    objects: NDArray[np.int64]
+    bins: NDArray[np.int64]
+
+
+def _sort(data: InstanceData, bins: Sequence[float], reading: Reading, steps: _Steps) -> _Sorted:
+    """Compute r of all test images, and put them into bins."""
+    number = len(data.test)
+    ratios, objects = np.zeros(number), np.zeros(number, np.int64)
+    for i in range(number):
+        target = data.test[i][1]
+        ratios[i], objects[i] = reading.ratio(target), int((target["iscrowd"] == 0).sum())
+        steps.add(1)
+    places = np.searchsorted(bins, ratios, side="right") - 1
+    places[ratios == bins[-1]] = len(bins) - 2
+    inside = np.flatnonzero((places >= 0) & (places < len(bins) - 1))
+    if not len(inside):
+        raise RunError(
+            f"no image of {data.name} has r from {bins[0]:g} to {bins[-1]:g}: its r goes from "
+            f"{ratios.min():.3f} to {ratios.max():.3f}",
+            option="bins",
+        )
+    return _Sorted(inside, ratios[inside], objects[inside], places[inside])
+
+
+def _selections(number: int, resamples: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Select all images once, then draw as many of them with replacement, again and again."""
+    once = np.ones((1, number), np.int64)
+    if not number:
+        return once
+    return np.vstack([once, random.multinomial(number, np.full(number, 1 / number), resamples)])
+
+
+def _group(detectors: Sequence[TrainedDetector]) -> dict[str, list[TrainedDetector]]:
+    """Put detectors that differ by their seed only together, and name them by what differs."""
+    groups: dict[str, list[TrainedDetector]] = {}
+    for one in detectors:
+        groups.setdefault(repr(replace(one.settings, seed=0)), []).append(one)
+    settings = [asdict(group[0].settings) for group in groups.values()]
+    differing = {name for name in settings[0] for s in settings if s[name] != settings[0][name]}
+    named = {}
+    for own, group in zip(settings, groups.values(), strict=True):
+        more = sorted(differing - {"backbone", "seed"})
+        name = " ".join([own["backbone"], *(f"{what}={own[what]}" for what in more if own[what])])
+        seeds = [one.settings.seed for one in group]
+        if len(set(seeds)) < len(seeds):
+            raise RunError(f"two detectors on {name} have the seed {max(seeds, key=seeds.count)}")
+        named[name] = sorted(group, key=lambda one: one.settings.seed)
+    return named
+
+
+def _described(name: str, group: Sequence[TrainedDetector]) -> dict[str, Any]:
+    settings = group[0].settings
+    detector: Any = group[0].detector
+    return {
+        "name": name,
+        "detector": settings.detector,
+        "backbone": settings.backbone,
+        "options": settings.options,
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "backbone parameters": sum(p.numel() for p in detector.backbone.body.parameters()),
+        "trained on": without_folders(settings.data),
+        "epochs": settings.epochs,
+        "seeds": [one.settings.seed for one in group],
+    }
+
+
+def _test(
+    detector: TrainedDetector,
+    data: InstanceData,
+    masks: bool,
+    least_score: float,
+    workers: int,
+    steps: _Steps,
+) -> _Tested:
+    """Detect the objects of all images, and keep what the quantities need."""
+    kinds = coco_evaluations(masks)
+    tested = _Tested({kind: [] for kind in kinds}, [])
+    for found, targets in detections(detector, data, workers=workers):
+        for kind, evaluation in kinds.items():
+            evaluation.update(found, targets)
+            tested.matches[kind].extend(map(match, evaluation.records))
+            evaluation.reset()
+        for prediction, target in zip(found, targets, strict=True):
+            tested.errors.append(count_errors(prediction, target, least_score=least_score))
+        steps.add(len(targets))
+    return tested
+
+
+def _sample(tested: _Tested, images: NDArray[np.int64], selections: NDArray[np.int64]) -> Samples:
+    """Compute all quantities of one detector in one bin, for each selection of its images."""
+    samples: Samples = {}
+    for kind, matches in tested.matches.items():
+        precisions = average_precisions([matches[i] for i in images], selections)
+        samples[f"{kind} AP"] = precisions.mean(axis=1)
+        samples[f"{kind} AP75"] = precisions[:, _AT_75]
+    for name in tested.errors[0]:
+        counts = [tested.errors[i][name] for i in images]
+        samples[name] = selections @ counts / len(images) if counts else np.full(1, np.nan)
+    samples["false positives"] = np.sum([samples[name] for name in WRONG], axis=0)
+    return samples
+
+
+def _rows(
+    groups: dict[str, list[TrainedDetector]], samples: dict[str, list[list[Samples]]]
+) -> dict[str, Any]:
+    """Average over seeds; compare the first detector with the others; compute all intervals."""
+    rows, differences = [], []
+    first, *others = groups
+    full = [place for place, seeds in enumerate(samples[first]) if _defined(seeds)]
+    for name in groups:
+        several = len(groups[name]) > 1
+        for what in samples[name][0][0]:
+            own = {"detector": name, "what": what}
+            curve = [[one[what] for one in seeds] for seeds in samples[name]]
+            for place, values in enumerate(curve):
+                rows.append({**own, "bin": place} | _summary(values))
+            if len(full) > 1:
+                change = _difference(curve[full[-1]], curve[full[0]], paired=True)
+                rows.append({**own, "bin": None} | _summary(change, difference=True, seeds=several))
+    paired = {name: _seeds(groups[name]) == _seeds(groups[first]) for name in others}
+    for name in others:
+        for what in samples[first][0][0]:
+            own = {"detector": name, "minus": first, "what": what}
+            between = [
+                _difference(
+                    [one[what] for one in samples[name][place]],
+                    [one[what] for one in samples[first][place]],
+                    paired[name],
+                )
+                for place in range(len(samples[first]))
+            ]
+            for place, difference in enumerate(between):
+                differences.append(
+                    {**own, "bin": place}
+                    | _summary(difference, difference=True, seeds=paired[name])
+                )
+            if len(full) > 1:
+                change = _difference(between[full[-1]], between[full[0]], paired=True)
+                differences.append(
+                    {**own, "bin": None} | _summary(change, difference=True, seeds=paired[name])
+                )
+    return {"rows": rows, "differences": differences}
+
+
+def _seeds(group: Sequence[TrainedDetector]) -> list[int]:
+    return [one.settings.seed for one in group]
+
+
+def _defined(seeds: Sequence[Samples]) -> bool:
+    return bool(np.isfinite(seeds[0]["box AP"][0]))
+
+
+def _difference(
+    ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]], paired: bool
+) -> list[NDArray[np.float64]]:
+    """Subtract seed by seed if both have the same seeds, and otherwise the means over seeds."""
+    if paired:
+        return [a - b for a, b in zip(ours, theirs, strict=True)]
+    return [np.mean(ours, axis=0) - np.mean(theirs, axis=0)]
+
+
+def _summary(
+    samples: Sequence[NDArray[np.float64]], *, difference: bool = False, seeds: bool = False
+) -> dict[str, Any]:
+    """Return the mean over seeds and its intervals; `samples` are of the images, then resampled."""
+    mean = np.mean(samples, axis=0)
+    again = mean[1:][np.isfinite(mean[1:])]
+    found: dict[str, Any] = {"value": _number(mean[0]), "low": None, "high": None}
+    if len(again) and found["value"] is not None:
+        low, high = bootstrap_interval(mean[0], again)
+        found["low"], found["high"] = _number(low if difference else max(low, 0)), _number(high)
+    found["seeds"] = [_number(one[0]) for one in samples]
+    if seeds and found["value"] is not None and len(samples) > 1:
+        _, low, high = interval(found["seeds"])
+        found |= {"seeds_low": _number(low), "seeds_high": _number(high)}
+    return found
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 5) if np.isfinite(value) else None

@@ -1,0 +1,269 @@
+"""Plot what `tbc detect occlusion` measured, and state it in tables and sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tbc_models.draw import COLOURS
+
+TITLES = {
+    "box AP": "AP of boxes",
+    "box AP75": "AP75 of boxes",
+    "mask AP": "AP of masks",
+    "mask AP75": "AP75 of masks",
+    "false positives": "false positives per image",
+    "duplicate": "duplicates per image",
+    "location": "badly located objects per image",
+    "class": "wrongly classified objects per image",
+    "both": "badly located objects of the wrong class per image",
+    "background": "detections on the background per image",
+    "missed": "missed objects per image",
+}
+"""The quantities of a report, in words."""
+
+_ERRORS = ("missed", "location", "class", "both", "duplicate", "background")
+
+MAIN = ("box AP", "box AP75", "false positives", "duplicate")
+"""What Fig. 7 shows."""
+
+Row = dict[str, Any]
+
+
+def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
+    """Draw quantities against the occlusion ratio r, one curve for each detector.
+
+    Bars are intervals over images, and small points single seeds.
+
+    Args:
+        report: what `measure_occlusion` returned.
+        quantities: what to draw, each a key of `TITLES`.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> row = {"detector": "resnet", "bin": 0, "what": "box AP", "value": 0.5, "low": 0.4}
+        >>> rows = [row | {"high": 0.6, "seeds": [0.5]}]
+        >>> report = {"detectors": [{"name": "resnet"}], "bins": [{"r": 0.1}], "rows": rows}
+        >>> [axes.get_title() for axes in occlusion_figure(report, ["box AP"]).axes]
+        ['AP of boxes']
+    """
+    columns = min(4, len(quantities))
+    lines = -(-len(quantities) // columns)
+    figure = Figure(figsize=(0.6 + 3.1 * columns, 0.5 + 2.9 * lines), layout="constrained")
+    places = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, what in zip(places, quantities, strict=False):
+        for i, detector in enumerate(report["detectors"]):
+            rows = [r for r in select(report, what, detector["name"]) if r["low"] is not None]
+            # Side by side, so that no bar hides another.
+            shift = 0.006 * (i - (len(report["detectors"]) - 1) / 2)
+            r = [report["bins"][row["bin"]]["r"] + shift for row in rows]
+            values = [row["value"] for row in rows]
+            below = [row["value"] - row["low"] for row in rows]
+            above = [row["high"] - row["value"] for row in rows]
+            axes.errorbar(
+                r,
+                values,
+                (below, above),
+                marker="o",
+                ms=4,
+                capsize=2,
+                color=COLOURS[i],
+                label=detector["name"],
+            )
+            for x, row in zip(r, rows, strict=True):
+                if len(row["seeds"]) > 1:
+                    axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=COLOURS[i], ms=3)
+        axes.set_title(TITLES[what], fontsize=10)
+        axes.set_xlabel("occlusion ratio r")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def distribution_figure(report: Row) -> Figure:
+    """Draw which share of the images has at most an r, under every reading of Eq. (5).
+
+    Args:
+        report: what `occlusion_distribution` returned.
+
+    Returns:
+        The figure, with one axes for boxes and, if there are any, one for masks.
+
+    Example:
+        >>> rows = [{"reading": "boxes, pairs / sum", "percentiles": [0.0, 0.5]}]
+        >>> len(distribution_figure({"rows": rows}).axes)
+        1
+    """
+    kinds = list(dict.fromkeys(row["reading"].partition(", ")[0] for row in report["rows"]))
+    figure = Figure(figsize=(1 + 3.7 * len(kinds), 3.6), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        rows = [row for row in report["rows"] if row["reading"].startswith(kind)]
+        for i, row in enumerate(rows):
+            shares = [
+                100 * k / (len(row["percentiles"]) - 1) for k in range(len(row["percentiles"]))
+            ]
+            style = "-" if row["reading"].endswith("sum") else "--"
+            label = row["reading"].partition(", ")[2]
+            axes.plot(row["percentiles"], shares, style, color=COLOURS[i // 2], label=label)
+        axes.axvline(0.8, color="#888888", lw=0.8, ls=":")
+        axes.set_title(kind, fontsize=10)
+        axes.set_xlabel("occlusion ratio r")
+        axes.set_ylabel("images with at most this r, %")
+        axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def select(report: Row, what: str, detector: str) -> list[Row]:
+    """Choose the rows of a quantity in the bins of r.
+
+    Args:
+        report: what `measure_occlusion` returned.
+        what: the quantity.
+        detector: name of the detector.
+
+    Returns:
+        Its rows, in the order of the bins.
+
+    Example:
+        >>> select({"rows": [{"what": "missed", "detector": "a", "bin": 0}]}, "missed", "b")
+        []
+    """
+    rows = [r for r in report["rows"] if r["what"] == what and r["detector"] == detector]
+    return [row for row in rows if row["bin"] is not None]
+
+
+def interval_in_words(row: Row, sign: str = "") -> str:
+    """Format a value and its interval over images; average precision in points.
+
+    Args:
+        row: a row of `rows` or of `differences`.
+        sign: "+" to put a sign before positive values as well.
+
+    Returns:
+        The text; a dash where there is no value.
+
+    Example:
+        >>> interval_in_words({"what": "box AP", "value": 0.5, "low": 0.45, "high": 0.56})
+        '50.0 [45.0, 56.0]'
+    """
+    if row["value"] is None:
+        return "–"
+    precision = "AP" in row["what"]
+    factor, digits = (100, 1) if precision else (1, 2)
+    value, low, high = (f"{factor * row[end]:{sign}.{digits}f}" for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]:
+    """Put a quantity into a table: a line for each bin, a column for each detector.
+
+    Args:
+        report: what `measure_occlusion` returned.
+        what: the quantity.
+
+    Returns:
+        The headers, and the lines. The last columns are differences from the first detector, and
+        the last line says how much they change from the first bin to the last.
+
+    Example:
+        >>> bins = [{"low": 0, "high": 0.1, "images": 9, "r": 0.05}]
+        >>> row = {"detector": "resnet", "bin": 0, "what": "box AP", "value": 0.5, "low": 0.4}
+        >>> rows = [row | {"high": 0.6, "seeds": [0.5]}]
+        >>> found = {"detectors": [{"name": "resnet"}], "bins": bins, "rows": rows}
+        >>> occlusion_table(found | {"differences": []}, "box AP")
+        (['r', 'images', 'resnet'], [['0 to 0.1', '9', '50.0 [40.0, 60.0]']])
+    """
+    names = [detector["name"] for detector in report["detectors"]]
+    differences = [row for row in report["differences"] if row["what"] == what]
+    others = [name for name in names if any(row["detector"] == name for row in differences)]
+    headers = ["r", "images", *names, *(f"{name} − {names[0]}" for name in others)]
+    lines = []
+    for place, edges in enumerate(report["bins"]):
+        line = [f"{edges['low']:g} to {edges['high']:g}", f"{edges['images']:,}"]
+        line += [interval_in_words(select(report, what, name)[place]) for name in names]
+        line += [interval_in_words(r, "+") for r in differences if r["bin"] == place]
+        lines.append(line)
+    if change := [row for row in differences if row["bin"] is None]:
+        blank = ["last − first", "", *[""] * len(names)]
+        lines.append(blank + [interval_in_words(row, "+") for row in change])
+    return headers, lines
+
+
+def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list[str]:
+    """State in which bins detectors differ from the first, and whether that changes with r.
+
+    A difference is shown if its interval over images does not contain 0 and, with several seeds,
+    neither does that over seeds. Nothing corrects for the number of bins.
+
+    Args:
+        report: what `measure_occlusion` returned.
+        quantities: what to look at.
+
+    Returns:
+        A sentence for each quantity and each detector but the first.
+
+    Example:
+        >>> row = {"detector": "tied", "minus": "plain", "what": "box AP", "value": 0.02}
+        >>> shown = row | {"bin": 0, "low": 0.01, "high": 0.03}
+        >>> occlusion_conclusions({"differences": [shown]}, ["box AP"])
+        ['AP of boxes: tied is above plain in 1 of 1 bins, below it in 0.']
+    """
+    sentences = []
+    pairs = dict.fromkeys((r["detector"], r["minus"]) for r in report["differences"])
+    for what in quantities:
+        for ours, theirs in pairs:
+            rows = [
+                row
+                for row in report["differences"]
+                if row["what"] == what and row["detector"] == ours and row["value"] is not None
+            ]
+            bins = [row for row in rows if row["bin"] is not None]
+            if not bins:
+                continue
+            above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
+            text = f"{TITLES[what]}: {ours} is above {theirs} in {above} of {len(bins)} bins, "
+            text += f"below it in {below}"
+            for change in (row for row in rows if row["bin"] is None):
+                words = {1: "rises", -1: "falls", 0: "shows no change"}[_shown(change)]
+                text += f"; from the first bin to the last the difference {words}, "
+                text += interval_in_words(change, "+")
+            sentences.append(f"{text}.")
+    return sentences
+
+
+def error_changes(report: Row) -> list[str]:
+    """State which errors grow with r, in one sentence for each detector.
+
+    Args:
+        report: what `measure_occlusion` returned.
+
+    Returns:
+        The sentences; none if there is only one bin with objects.
+
+    Example:
+        >>> row = {"detector": "resnet", "what": "missed", "bin": None, "value": 0.3}
+        >>> error_changes({"rows": [row | {"low": 0.2, "high": 0.4}]})
+        ['resnet: +0.30 [+0.20, +0.40] missed objects per image.']
+    """
+    sentences = []
+    changes = [row for row in report["rows"] if row["bin"] is None and row["what"] in _ERRORS]
+    for name in dict.fromkeys(row["detector"] for row in changes):
+        own = sorted((r for r in changes if r["detector"] == name), key=lambda r: -r["value"])
+        shown = [f"{interval_in_words(r, '+')} {TITLES[r['what']]}" for r in own if _shown(r)]
+        others = [TITLES[row["what"]] for row in own if not _shown(row)]
+        text = ", ".join(shown) or "no change is shown"
+        if shown and others:
+            text += f"; no change is shown in: {', '.join(others)}"
+        sentences.append(f"{name}: {text}.")
+    return sentences
+
+
+def _shown(row: Row) -> int:
+    """Return 1 or -1 if all intervals are above or below 0, otherwise 0."""
+    ends = [(row["low"], row["high"])]
+    if "seeds_low" in row:
+        ends.append((row["seeds_low"], row["seeds_high"]))
+    return int(all(low > 0 for low, _ in ends)) - int(all(high < 0 for _, high in ends))

@@ -1,0 +1,44 @@
+"""The trained detectors that ship with the package, by name."""
+
+from pathlib import Path
+
+from tbc_models.training.settings import RunError
+
+WEIGHTS_OF_DETECTORS = Path(__file__).parent / "weights"
+
+
+def shipped_detectors() -> dict[str, Path]:
+    """List the trained detectors that ship with the package.
+
+    Returns:
+        Their weights by their names, DETECTOR-BACKBONE-DATA.
+
+    Example:
+        >>> sorted(shipped_detectors())
+        ['mask-rcnn-plain_resnet14-scenes', 'mask-rcnn-tied_resnet14_s-scenes']
+    """
+    return {file.stem: file for file in sorted(WEIGHTS_OF_DETECTORS.glob("*.safetensors"))}
+
+
+def find_detector(where: str | Path) -> Path:
+    """Find the weights of a trained detector.
+
+    Args:
+        where: a file, or the name of a detector that ships with the package.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: if there is no such file and no such detector.
+
+    Example:
+        >>> find_detector("mask-rcnn-tied_resnet14_s-scenes").name
+        'mask-rcnn-tied_resnet14_s-scenes.safetensors'
+    """
+    if Path(where).exists():
+        return Path(where)
+    names = shipped_detectors()
+    if str(where) not in names:
+        raise RunError(f"{where} does not exist; the detectors that ship are {' and '.join(names)}")
+    return names[str(where)]
