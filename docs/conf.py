@@ -70,6 +70,9 @@ nitpick_ignore = [  # they stand on another site
     ("py:class", "matplotlib.figure.Figure"),
     ("py:class", "numpy.dtype"),
     ("py:class", "numpy.ndarray"),
+    ("py:class", "numpy.bool"),
+    ("py:class", "numpy.float64"),
+    ("py:class", "numpy.int64"),
 ]
 # MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
 mathjax_path = "mathjax/tex-svg.js"

@@ -304,7 +304,7 @@ def test_sentences_say_what_is_shown() -> None:
     (sentence,) = occlusion_conclusions({"differences": rows}, ["box AP"])
     assert sentence == (
         "AP of boxes: tied is above plain in 1 of 3 bins, below it in 1; from the first bin to the "
-        "last the difference falls, -52.0 [-60.0, -40.0]."
+        "last the difference falls, −52.0 [−60.0, −40.0]."
     )
     assert interval_in_words(rows[0] | {"what": "missed"}, "+") == "+0.02 [+0.01, +0.03]"
 

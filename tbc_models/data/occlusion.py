@@ -142,8 +142,8 @@ def occlusion_distribution(
         progress: called repeatedly with the number of images done so far and their total.
 
     Returns:
-        A report: the number of images, of those without objects (their r is 0), the `ids` of the
-        images, and `rows`, one for each reading, with the 0th, 1st, …, 100th percentile of r.
+        A report with the number of images, of those without objects (their r is 0), the `ids` of
+        the images, and `rows`, one for each reading, with the 0th, 1st, …, 100th percentile of r.
     """
     total = len(data.train) + len(data.test)
     ids: dict[str, list[Any]] = {"train": [], "test": []}

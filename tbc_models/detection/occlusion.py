@@ -77,14 +77,14 @@ def measure_occlusion(
         progress: called repeatedly with the number of steps that are done and their total.
 
     Returns:
-        A report: `detectors`; `bins` with their numbers of images and objects and the mean r;
-        `rows`, one for each detector, quantity and bin, with its value, the `low` and `high` end
-        of its interval over images, and the value of each seed; `differences` from the first
-        detector in the same form, with the interval over seeds. Rows whose `bin` is null say how
-        much changes from the first to the last bin with objects. Quantities
-        are "box AP" and "box AP75", the same of masks if all detectors predict some, and numbers
-        per image: those of `count_errors`, and their sum "false positives". Those that are not
-        defined, in a bin without images or objects, are null.
+        A report with `detectors`, `bins` (their numbers of images and objects and the mean r),
+        `rows` and `differences`. Each row has the value of one quantity for one detector in one
+        bin, the `low` and `high` end of its interval over images, and the value of each seed.
+        `differences` are those from the first detector, with the interval over seeds as well. Rows
+        whose `bin` is null say how much changes from the first to the last bin with objects.
+        Quantities are "box AP" and "box AP75", the same of masks if all detectors predict some,
+        and numbers per image, which are those of `count_errors` and their sum "false positives".
+        In a bin without images or objects, what is not defined is null.
 
     Raises:
         RunError: if a detector does not know the classes, two are the same, masks are asked for
@@ -265,10 +265,11 @@ def _rows(
             own = {"detector": name, "what": what}
             curve = [[one[what] for one in seeds] for seeds in samples[name]]
             for place, values in enumerate(curve):
-                rows.append({**own, "bin": place} | _summary(values))
+                ends = (0, 1 if "AP" in what else np.inf)
+                rows.append({**own, "bin": place} | _summary(values, ends))
             if len(full) > 1:
                 change = _difference(curve[full[-1]], curve[full[0]], paired=True)
-                rows.append({**own, "bin": None} | _summary(change, difference=True, seeds=several))
+                rows.append({**own, "bin": None} | _summary(change, seeds=several))
     paired = {name: _seeds(groups[name]) == _seeds(groups[first]) for name in others}
     for name in others:
         for what in samples[first][0][0]:
@@ -282,15 +283,10 @@ def _rows(
                 for place in range(len(samples[first]))
             ]
             for place, difference in enumerate(between):
-                differences.append(
-                    {**own, "bin": place}
-                    | _summary(difference, difference=True, seeds=paired[name])
-                )
+                differences.append({**own, "bin": place} | _summary(difference, seeds=paired[name]))
             if len(full) > 1:
                 change = _difference(between[full[-1]], between[full[0]], paired=True)
-                differences.append(
-                    {**own, "bin": None} | _summary(change, difference=True, seeds=paired[name])
-                )
+                differences.append({**own, "bin": None} | _summary(change, seeds=paired[name]))
     return {"rows": rows, "differences": differences}
 
 
@@ -312,15 +308,21 @@ def _difference(
 
 
 def _summary(
-    samples: Sequence[NDArray[np.float64]], *, difference: bool = False, seeds: bool = False
+    samples: Sequence[NDArray[np.float64]],
+    ends: tuple[float, float] = (-np.inf, np.inf),
+    *,
+    seeds: bool = False,
 ) -> dict[str, Any]:
-    """Return the mean over seeds and its intervals; `samples` are of the images, then resampled."""
+    """Return the mean over seeds and its intervals; `samples` are of the images, then resampled.
+
+    `ends` are the smallest and the largest value that the quantity can have.
+    """
     mean = np.mean(samples, axis=0)
     again = mean[1:][np.isfinite(mean[1:])]
     found: dict[str, Any] = {"value": _number(mean[0]), "low": None, "high": None}
     if len(again) and found["value"] is not None:
-        low, high = bootstrap_interval(mean[0], again)
-        found["low"], found["high"] = _number(low if difference else max(low, 0)), _number(high)
+        interval_of_images = np.clip(bootstrap_interval(mean[0], again), *ends)
+        found["low"], found["high"] = map(_number, interval_of_images)
     found["seeds"] = [_number(one[0]) for one in samples]
     if seeds and found["value"] is not None and len(samples) > 1:
         _, low, high = interval(found["seeds"])

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tbc_models.draw import COLOURS
@@ -31,16 +33,18 @@ Row = dict[str, Any]
 
 
 def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
-    """Draw quantities against the occlusion ratio r, one curve for each detector.
+    """Draw quantities against the occlusion ratio r, and below them differences of detectors.
 
-    Bars are intervals over images, and small points single seeds.
+    Bars are intervals over images, wide pale ones intervals over seeds, and small points single
+    seeds.
 
     Args:
         report: what `measure_occlusion` returned.
         quantities: what to draw, each a key of `TITLES`.
 
     Returns:
-        The figure.
+        The figure, with a column for each quantity. It has a second line of axes if there are
+        several detectors.
 
     Example:
         >>> row = {"detector": "resnet", "bin": 0, "what": "box AP", "value": 0.5, "low": 0.4}
@@ -49,37 +53,43 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
         >>> [axes.get_title() for axes in occlusion_figure(report, ["box AP"]).axes]
         ['AP of boxes']
     """
-    columns = min(4, len(quantities))
-    lines = -(-len(quantities) // columns)
-    figure = Figure(figsize=(0.6 + 3.1 * columns, 0.5 + 2.9 * lines), layout="constrained")
-    places = figure.subplots(lines, columns, squeeze=False).flat
-    for axes, what in zip(places, quantities, strict=False):
-        for i, detector in enumerate(report["detectors"]):
-            rows = [r for r in select(report, what, detector["name"]) if r["low"] is not None]
-            # Side by side, so that no bar hides another.
-            shift = 0.006 * (i - (len(report["detectors"]) - 1) / 2)
-            r = [report["bins"][row["bin"]]["r"] + shift for row in rows]
-            values = [row["value"] for row in rows]
-            below = [row["value"] - row["low"] for row in rows]
-            above = [row["high"] - row["value"] for row in rows]
-            axes.errorbar(
-                r,
-                values,
-                (below, above),
-                marker="o",
-                ms=4,
-                capsize=2,
-                color=COLOURS[i],
-                label=detector["name"],
-            )
-            for x, row in zip(r, rows, strict=True):
-                if len(row["seeds"]) > 1:
-                    axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=COLOURS[i], ms=3)
-        axes.set_title(TITLES[what], fontsize=10)
-        axes.set_xlabel("occlusion ratio r")
+    first, *others = [detector["name"] for detector in report["detectors"]]
+    lines = 2 if others else 1
+    size = (0.6 + 3.4 * len(quantities), 0.5 + 2.7 * lines)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(lines, len(quantities), squeeze=False, sharex=True)
+    for column, what in zip(grid.T, quantities, strict=True):
+        for i, name in enumerate((first, *others)):
+            _curve(column[0], report, select(report, what, name), i, name)
+        column[0].set_title(TITLES[what], fontsize=10)
+        for i, name in enumerate(others, 1):
+            rows = [r for r in report["differences"] if r["what"] == what and r["detector"] == name]
+            own = [row for row in rows if row["bin"] is not None]
+            _curve(column[1], report, own, i, f"{name} − {first}")
+        if others:
+            column[1].axhline(0, color="#888888", lw=1)
+        column[-1].set_xlabel("occlusion ratio r")
+    for axes in grid.flat:
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    for line in grid:
+        line[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _curve(axes: Axes, report: Row, rows: Sequence[Row], i: int, name: str) -> None:
+    """Draw one detector's values or differences; no bar hides that of another detector."""
+    rows = [row for row in rows if row["low"] is not None]
+    shift = 0.006 * (i - (len(report["detectors"]) - 1) / 2)
+    r = [report["bins"][row["bin"]]["r"] + shift for row in rows]
+    values, low, high = ([row[end] for row in rows] for end in ("value", "low", "high"))
+    bars = (np.subtract(values, low), np.subtract(high, values))
+    axes.errorbar(r, values, bars, marker="o", ms=4, capsize=2, color=COLOURS[i], label=name)
+    for x, row in zip(r, rows, strict=True):
+        if len(row["seeds"]) > 1:
+            axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=COLOURS[i], ms=3)
+        if "seeds_low" in row:
+            ends = (row["seeds_low"], row["seeds_high"])
+            axes.plot([x, x], ends, color=COLOURS[i], alpha=0.25, lw=6, solid_capstyle="butt")
 
 
 def distribution_figure(report: Row) -> Figure:
@@ -154,7 +164,7 @@ def interval_in_words(row: Row, sign: str = "") -> str:
     precision = "AP" in row["what"]
     factor, digits = (100, 1) if precision else (1, 2)
     value, low, high = (f"{factor * row[end]:{sign}.{digits}f}" for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}]".replace("-", "−")
 
 
 def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]:

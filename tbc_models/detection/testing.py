@@ -102,7 +102,7 @@ def detections(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[dict[str, Tensor]], tuple[Target, ...]]]:
-    """Detect the objects of all test images, on a GPU if there is one.
+    """Detect the objects of all test images, on a GPU if there is one; the detector stays there.
 
     Args:
         trained: what `read_detector` returned.
