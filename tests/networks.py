@@ -33,7 +33,12 @@ def make(name: str, device: str = "cpu", **options: Any) -> nn.Module:
     return network.to(device)
 
 
+def stride_of(network_name: str) -> int:
+    """The total stride of one of our networks."""
+    return 4 if "resnet20" in network_name else 16 if "resnet14" in network_name else 32
+
+
 def images(network_name: str, size: int = 0, batch: int = 2, device: str = "cpu") -> Tensor:
     torch.manual_seed(1)
-    size = size or (32 if "14" in network_name else 64)
+    size = size or (64 if stride_of(network_name) == 32 else 32)
     return torch.randn(batch, 3, size, size, device=device)

@@ -31,6 +31,8 @@ FAMILIES = (
 
 def depth(name: str) -> dict[str, Any]:
     """The options that make a network no deeper than it must be."""
+    if "resnet20" in name:
+        return {"layers": (2, 2, 2)}
     return {} if "resnet14" in name or "efficientnet" in name else SHALLOW
 
 

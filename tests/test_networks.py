@@ -20,14 +20,14 @@ from tbc_models import TiedBottleneck
 from tbc_models.count import measure
 from tbc_models.networks.registry import input_size
 
-from .networks import DEVICES, NAMES, REGISTERED, images, make
+from .networks import DEVICES, NAMES, REGISTERED, images, make, stride_of
 
 
 def test_every_network_of_the_paper_is_registered() -> None:
     expected = """tied_resnet50 tied_resnet50_s tied_resnet101 tied_resnet101_s tied_resnext50
         tied_resnext50_s tied_resnext101 tied_resnext101_s tied_senet101 tied_senet101_s
         tied_seresnet50 tied_gc_resnet50 gc_resnet50 tied_resnest50_s tied_efficientnet_b0
-        tied_resnet14_s plain_resnet14"""
+        tied_resnet14_s plain_resnet14 resnet20 tied_resnet20 tbc_resnet20"""
     assert sorted(REGISTERED) == sorted(expected.split())
 
 
@@ -58,7 +58,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(
 class TestEveryNetwork:
     def test_forward_at_two_resolutions(self, name: str, device: str) -> None:
         network = make(name, device, num_classes=7).eval()
-        size = input_size(network) // (1 if "14" in name else 4)
+        size = input_size(network) // (4 if stride_of(name) == 32 else 1)
         with torch.no_grad():
             for pixels in (size, size + 33):  # the second is odd
                 y = network(images(name, pixels, device=device))
@@ -70,12 +70,12 @@ class TestEveryNetwork:
         x = images(name, 64, device=device)
         features = network(x)
         info: Any = network.feature_info
-        assert len(features) == 5
+        assert len(features) == (4 if "resnet20" in name else 5)
         for feature, channels, stride in zip(
             features, info.channels(), info.reduction(), strict=True
         ):
             assert feature.shape == (2, channels, 64 // stride, 64 // stride)
-        if "14" not in name and "efficient" not in name:
+        if stride_of(name) == 32 and "efficient" not in name:
             assert info.channels() == [64, 256, 512, 1024, 2048]
             assert info.reduction() == [2, 4, 8, 16, 32]
 
@@ -124,15 +124,16 @@ class TestEveryNetwork:
 
     def test_takes_the_options_of_timm(self, name: str, device: str) -> None:
         x = torch.randn(2, 1, 64, 64, device=device)
-        options: dict[str, Any] = {"num_classes": 5, "in_chans": 1, "output_stride": 8}
+        stride = stride_of(name)
+        less = min(8, stride // 2)
+        options: dict[str, Any] = {"num_classes": 5, "in_chans": 1, "output_stride": less}
         network: Any = make(name, device, **options, drop_rate=0.1, drop_path_rate=0.1)
         assert network(x).shape == (2, 5)
-        assert network.forward_features(x).shape[2:] == (8, 8)  # 64 pixels at stride 8
+        assert network.forward_features(x).shape[2:] == (64 // less, 64 // less)
         assert sum(isinstance(m, DropPath) for m in network.modules()) >= 3
         network.reset_classifier(2, "max")
         assert network.to(device)(x).shape == (2, 2)
         without = make(name, device, num_classes=0, global_pool="").eval()
-        stride = 16 if "14" in name else 32
         assert without(images(name, 64, device=device)).shape[2:] == (64 // stride, 64 // stride)
 
     def test_checkpointing_saves_memory_and_changes_no_gradient(
@@ -160,7 +161,7 @@ class TestEveryNetwork:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
 
     def test_refuses_images_smaller_than_its_stride(self, name: str, device: str) -> None:
-        stride = 16 if "14" in name else 32
+        stride = stride_of(name)
         for features_only in (False, True):
             network = make(name, device, features_only=features_only).eval()
             with pytest.raises(ValueError, match=rf"must be at least {stride}x{stride} pixels"):
@@ -171,7 +172,7 @@ class TestEveryNetwork:
 
 @pytest.mark.parametrize("kind", ["list", "dict", "getter", "fx", "hook"])
 @pytest.mark.parametrize(
-    "name", ["tied_resnet14_s, fitted", "tied_gc_resnet50", "tied_resnest50_s"]
+    "name", ["tied_resnet14_s, fitted", "tied_resnet20", "tied_gc_resnet50", "tied_resnest50_s"]
 )
 def test_every_way_of_timm_to_take_features_takes_the_same(name: str, kind: str) -> None:
     x = images(name, 64)
@@ -183,16 +184,18 @@ def test_every_way_of_timm_to_take_features_takes_the_same(name: str, kind: str)
 
 
 KINDS = ["list", "dict", "getter", "fx", "hook"]
+SOME = ("tied_resnet14_s", "resnet20", "tied_resnest50_s")
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, kind) for name in ("tied_resnet14_s", "tied_resnest50_s") for kind in KINDS]
+    [(name, kind) for name in SOME for kind in KINDS]
     # timm itself has no lists and dicts of the stages of an EfficientNet.
     + [("tied_efficientnet_b0", kind) for kind in ("getter", "fx", "hook")],
 )
 def test_every_way_to_take_features_refuses_small_images(name: str, kind: str) -> None:
-    for indices, stride in ((None, 16 if "14" in name else 32), ((0, 1), 2 if "14" in name else 4)):
+    total = stride_of(name)
+    for indices, stride in ((None, total), ((0, 1), {32: 4, 16: 2, 4: 1}[total])):
         if kind == "hook" and indices:
             continue  # timm runs the whole network, whichever features are taken
         options: dict[str, Any] = {"out_indices": indices} if indices else {}
