@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import Tensor, nn
 
 from tbc_gpu import tie, untie
@@ -110,6 +110,39 @@ def load(name: str, file: Path) -> nn.Module:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise ValueError(f"{file} does not fit {name}: {first[0].strip()}") from None
     return network
+
+
+def round_to_half(weights: Path, file: Path) -> None:
+    """Round a file of weights to float16, half its size, as weights ship with the package.
+
+    Args:
+        weights: safetensors file that `save` wrote.
+        file: safetensors file to write; it says of the network what the other says.
+
+    Raises:
+        ValueError: if a weight is too large for float16, or not finite.
+        OSError: if a file cannot be read or written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> network = create("tied_resnet14_s")
+        >>> save(folder / "weights.safetensors", network, name="tied_resnet14_s")
+        >>> round_to_half(folder / "weights.safetensors", folder / "half.safetensors")
+        >>> half = load("tied_resnet14_s", folder / "half.safetensors")
+        >>> torch.equal(half.conv1.weight, network.conv1.weight.half().float())
+        True
+    """
+    with safe_open(weights, framework="pt") as opened:
+        how = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.half()
+            if not tensors[name].isfinite().all():
+                raise ValueError(f"{name} of {weights} has values that float16 does not have")
+    with replacing(file) as temporary:
+        save_file(tensors, temporary, how)
 
 
 def to_onnx(network: nn.Module, file: Path, size: int) -> float:

@@ -5,6 +5,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -76,6 +77,10 @@ def test_the_weights_are_exported_with_what_builds_the_network(trained: Path) ->
     for name, value in network.state_dict().items():
         assert torch.equal(value, last["state_dict"][f"network.{name}"]), name
     assert tuple(network(torch.zeros(1, 1, 16, 16)).shape) == (1, 10)
+    data, kept = open_data("digits"), cast("dict[str, Any]", network.pretrained_cfg)
+    assert tuple(kept["input_size"]) == (1, 16, 16)
+    assert (kept["num_classes"], tuple(kept["label_names"])) == (10, data.classes)
+    assert (tuple(kept["mean"]), tuple(kept["std"])) == (data.mean, data.std)
 
 
 def test_a_run_is_reproducible(trained: Path, tmp_path: Path) -> None:

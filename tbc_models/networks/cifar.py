@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 from tbc_models.networks.bottleneck import convolution, tied_copy
 from tbc_models.networks.minimum_size import set_minimum_size
+from tbc_models.networks.pretrained import with_shipped
 from tbc_models.networks.resnet import CheckedResNet, configuration, create_resnet
 
-CONFIGURATIONS: dict[str, Any] = {
-    name: configuration(input_size=(3, 32, 32), pool_size=(8, 8), num_classes=10)
+CONFIGURATIONS = {
+    name: configuration(input_size=(3, 32, 32), pool_size=(8, 8), crop_pct=1.0, num_classes=10)
     for name in ("resnet20", "tied_resnet20", "tbc_resnet20")
 }
-default_cfgs = generate_default_cfgs(CONFIGURATIONS)
+default_cfgs = generate_default_cfgs(with_shipped(CONFIGURATIONS))
 
 
 class ThreeStageResNet(CheckedResNet):

@@ -109,12 +109,18 @@ def train(
         callbacks=_averaging(learner.recipe),
     )
     if is_first():
-        seen = {"input_size": [settings.channels, settings.size, settings.size]}
+        trained_with = {  # fields of timm's configuration of trained weights
+            "input_size": [settings.channels, settings.size, settings.size],
+            "num_classes": len(settings.classes),
+            "label_names": settings.classes,
+            "mean": settings.mean,
+            "std": settings.std,
+        }
         exporting.save(
             out / WEIGHTS,
             read_checkpoint(last).network(),
             name=settings.model,
-            options=settings.network_options() | {"pretrained_cfg_overlay": seen},
+            options=settings.network_options() | {"pretrained_cfg_overlay": trained_with},
         )
     return _score(row)
 
