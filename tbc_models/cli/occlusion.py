@@ -1,6 +1,5 @@
 """`tbc detect occlusion`."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +28,8 @@ _REMEDIES = {
     "bins": "choose other edges with --bins",
 }
 
+_OF_DETECTORS = ("bins", "scenes", "of", "overlap", "total", "score", "resamples", "workers")
+
 app = typer.Typer()
 
 
@@ -41,6 +42,7 @@ app = typer.Typer()
     "- `tbc detect occlusion --data coco:/data/coco` (r alone, under every reading)",
 )
 def occlusion_command(
+    context: typer.Context,
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
@@ -60,12 +62,15 @@ def occlusion_command(
     bins: Annotated[
         str | None,
         typer.Option(
-            metavar="EDGES", help="Edges of the bins of r.  [default: 0,0.1,0.2,0.3,0.45,0.6,0.8]"
+            metavar="EDGES",
+            help="Edges of the bins of r.  [default: 0,0.1,0.2,0.3,0.45,0.6,0.75,0.85]",
         ),
     ] = None,
     scenes: Annotated[
         int,
-        typer.Option(min=1, help="Number of scenes in each bin; for --data scenes only."),
+        typer.Option(
+            min=1, help="Number of scenes in each bin of the default r; for --data scenes only."
+        ),
     ] = 250,
     of: Annotated[
         Literal["boxes", "masks"], typer.Option(help="What overlaps in Eq. (5).")
@@ -116,21 +121,30 @@ def occlusion_command(
         if not checkpoints:
             if data is None:
                 raise typer.BadParameter("give a detector, or images with --data.")
+            _refuse(context, "needs a detector", *_OF_DETECTORS)
             _distribution(data, skip_bad, plot, json_file)
             return
 
         from tbc_models.data.occlusion import Reading
         from tbc_models.data.scenes import open_scenes_in_bins
-        from tbc_models.detection.occlusion import BINS, measure_occlusion
+        from tbc_models.detection.occlusion import BINS, check_bins, measure_occlusion
         from tbc_models.detection.run import read_detector
 
         detectors = [read_detector(checkpoint) for checkpoint in checkpoints]
         first = detectors[0].settings
         chosen = edges or BINS
+        check_bins(chosen)
         if (kind or first.data) == "scenes":
+            if of == "masks":
+                raise typer.BadParameter(
+                    "masks of scenes are of what is visible and never overlap: choose boxes.",
+                    param_hint="--of",
+                )
             opened = open_scenes_in_bins(chosen, scenes)
         else:
-            opened = open_tested(data, first, skip_bad=skip_bad, masks=of == "masks")
+            _refuse(context, "is for --data scenes", "scenes")
+            masks = of == "masks" or any(one.settings.masks for one in detectors)
+            opened = open_tested(data, first, skip_bad=skip_bad, masks=masks)
         with progress_of("Testing images") as report:
             found = measure_occlusion(
                 detectors,
@@ -142,29 +156,33 @@ def occlusion_command(
                 workers=number_of_workers(workers),
                 progress=report,
             )
+        if json_file is not None:
+            write_report(json_file, "--json", found)
         _print(found)
         if plot is not None:
             from tbc_models.detection.occlusion_plots import occlusion_figure
 
             write_picture(plot, occlusion_figure(found), "--plot")
-        if json_file is not None:
-            write_report(json_file, "--json", found)
+
+
+def _refuse(context: typer.Context, why: str, *options: str) -> None:
+    """Refuse options that would do nothing."""
+    for option in options:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"it {why}.", param_hint=f"--{option}")
 
 
 def _edges(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        edges = [float(edge) for edge in text.split(",")]
-        ascending = all(a < b for a, b in pairwise(edges))
-        if len(edges) > 1 and edges[0] >= 0 and ascending:
-            return edges
+        return [float(edge) for edge in text.split(",")]
     except ValueError:
-        pass
-    raise typer.BadParameter(
-        f"{text!r} must be two or more ascending numbers from 0, such as 0,0.1,0.3,0.8.",
-        param_hint="--bins",
-    )
+        raise typer.BadParameter(
+            f"{text!r} must be numbers with commas between them, such as 0,0.1,0.3,0.8.",
+            param_hint="--bins",
+        ) from None
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -211,16 +229,17 @@ def _distribution(data: str, skip_bad: bool, plot: Path | None, json_file: Path 
     with progress_of("Reading images") as report:
         found = occlusion_distribution(opened, progress=report)
     shares = (25, 50, 75, 90, 100)
-    shown = plain_table("r", "25 %", "median", "75 %", "90 %", "largest")
+    shown = plain_table("r", "25 %", "median", "75 %", "90 %", "largest", "r ≥ 0.8")
     for row in found["rows"]:
-        shown.add_row(row["reading"], *(f"{row['percentiles'][p]:.3f}" for p in shares))
+        numbers = [f"{row['percentiles'][p]:.3f}" for p in shares]
+        shown.add_row(row["reading"], *numbers, f"{row['from 0.8']:,}")
     shown.caption = f"Over all {found['images']:,} images, for training and testing."
     if found["without objects"]:
         shown.caption += f" {found['without objects']:,} have no objects: their r is 0."
+    if json_file is not None:
+        write_report(json_file, "--json", found)
     Console().print(shown, highlight=False)
     if plot is not None:
         from tbc_models.detection.occlusion_plots import distribution_figure
 
         write_picture(plot, distribution_figure(found), "--plot")
-    if json_file is not None:
-        write_report(json_file, "--json", found)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 from torchvision.ops import masks_to_boxes
 
-from tbc_models.data.instances import InstanceData, Target
+from tbc_models.data.errors import DataError
+from tbc_models.data.instances import ImagesWithInstances, InstanceData, Target
 from tbc_models.data.occlusion import occlusion_ratio
 
 CLASSES = tuple("0123456789")
 _LEAST_VISIBLE = 0.25  # of the pixels of every digit
 _LEAST_CONTRAST = 120  # distance of a digit's colour from that of the ground, of 255 a channel
+_PARTS = 5  # of a bin
 _DRAWS, _PLACES, _BISECTIONS = 50, 20, 8  # of digits, places for them, and sizes of their window
 
 
@@ -189,8 +191,9 @@ def open_scenes() -> InstanceData:
 def open_scenes_in_bins(bins: Sequence[float], count: int) -> InstanceData:
     """Open the scenes for training, and test scenes whose occlusion ratio is chosen.
 
-    Each test scene has three digits, whatever its r, so that occlusion is all that differs. Their
-    boxes must overlap in pairs by `bins` of the sum of their areas (`occlusion_ratio`'s defaults).
+    Each test scene has three digits, whatever its r, so that occlusion is all that differs. r is
+    that of `occlusion_ratio`'s defaults, and spreads evenly over each bin. Scenes are kept in
+    memory, because those with a large r take up to a second.
 
     Args:
         bins: ascending edges of the bins of r.
@@ -199,16 +202,44 @@ def open_scenes_in_bins(bins: Sequence[float], count: int) -> InstanceData:
     Returns:
         The scenes, those of the first bin first.
 
+    Raises:
+        DataError: if three digits cannot reach r of a bin.
+
     Example:
         >>> len(open_scenes_in_bins([0, 0.1, 0.3], 50).test)
         100
     """
-    scenes = [
-        Scenes("test", count, objects=3, occlusion=edges, seed=place)
-        for place, edges in enumerate(pairwise(bins))
-    ]
-    test: ConcatDataset[tuple[Tensor, Target]] = ConcatDataset(scenes)  # type: ignore[arg-type]
-    return replace(open_scenes(), test=test)
+    parts = []
+    for place, (low, high) in enumerate(pairwise(bins)):
+        ends = np.linspace(low, high, _PARTS + 1).tolist()
+        for part, own in enumerate(np.array_split(range(count), _PARTS)):
+            seed = place * _PARTS + part
+            scenes = Scenes(
+                "test", len(own), objects=3, occlusion=tuple(ends[part : part + 2]), seed=seed
+            )
+            try:
+                if scenes.count:
+                    scenes[0]
+            except ValueError as error:
+                raise DataError(str(error), option="bins") from None
+            parts.append(scenes)
+    return replace(open_scenes(), test=_Kept(ConcatDataset(parts)))  # type: ignore[arg-type]
+
+
+class _Kept:
+    """Images that are made once."""
+
+    def __init__(self, images: ImagesWithInstances) -> None:
+        self.images = images
+        self.kept: dict[int, tuple[Any, Target]] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> tuple[Any, Target]:
+        if index not in self.kept:
+            self.kept[index] = self.images[index]
+        return self.kept[index]
 
 
 class _Digit(NamedTuple):

@@ -2,8 +2,11 @@
 
 `fpn` puts a feature pyramid on a network, `detectors` builds the detectors, `cascade` the one that
 torchvision lacks, and `masks` pastes masks exactly; `cost` counts them. `recipes` has the learning
-rates, `loading` makes batches, `learner` takes a step, `settings` describes a run, and `run`
-trains, tests and detects. `evaluation`, `voc_ap` and `cityscapes_ap` define average precision.
+rates, `loading` makes batches, `learner` takes a step, `settings` describes a run, `run` trains,
+and `testing` tests and detects; `shipped` has trained detectors. `evaluation`, `voc_ap` and
+`cityscapes_ap` define average precision, and `errors` what is wrong. `occlusion` measures both
+where objects hide one another, with the intervals that `matching` makes fast, and
+`occlusion_plots` shows them.
 """
 
 from tbc_models.data.occlusion import occlusion_ratio, occlusion_ratios

@@ -9,6 +9,7 @@ give the same detectors. The one over seeds is Student's t: what other seeds wou
 images.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -19,17 +20,21 @@ from numpy.typing import NDArray
 from torch.utils.data import Subset
 
 from tbc_models.data.instances import InstanceData, without_folders
-from tbc_models.data.occlusion import Reading
+from tbc_models.data.occlusion import Reading, naming_image, single_objects
 from tbc_models.detection.errors import count_errors
 from tbc_models.detection.evaluation import coco_evaluations
 from tbc_models.detection.matching import average_precisions, match
 from tbc_models.detection.run import TrainedDetector
 from tbc_models.detection.testing import check_data, detections
 from tbc_models.statistics import bootstrap_interval, interval
+from tbc_models.training.launching import list_classes
 from tbc_models.training.settings import RunError
 
-BINS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
-"""Edges of the bins of r. The paper's figure ends at r = 0.8."""
+BINS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
+"""Edges of the bins of r. The middle of the last one is 0.8, where the paper's figure ends."""
+
+LEAST_IMAGES = 10
+"""Images that an interval takes. With fewer, resampling says nothing about other images."""
 
 WRONG = ("class", "location", "both", "duplicate", "background")
 """The errors that are false positives."""
@@ -70,8 +75,8 @@ def measure_occlusion(
         reading: of Eq. (5); by default boxes, each pair once, over the sum of areas.
         least_score: detections with a lower score are not counted as errors. Average precision
             counts all.
-        resamples: number of times that the images of each bin are drawn with replacement. All
-            detectors get the same draws.
+        resamples: number of times that the images of each bin are drawn with replacement, at least
+            100. All detectors get the same draws.
         seed: seed of the draws.
         workers: processes that load images.
         progress: called repeatedly with the number of steps that are done and their total.
@@ -84,23 +89,29 @@ def measure_occlusion(
         whose `bin` is null say how much changes from the first to the last bin with objects.
         Quantities are "box AP" and "box AP75", the same of masks if all detectors predict some,
         and numbers per image, which are those of `count_errors` and their sum "false positives".
-        In a bin without images or objects, what is not defined is null.
+        In a bin without images or objects, what is not defined is null, and so are intervals in
+        bins of fewer than 10 images. Only crowds are left out of r and of the errors: objects that
+        Pascal VOC marks as difficult count, and so do detections in Cityscapes' void regions.
 
     Raises:
-        RunError: if a detector does not know the classes, two are the same, masks are asked for
-            and the data has none, or no image is in any bin.
-        ValueError: if `bins` or `least_score` is out of range.
+        RunError: if the detectors know different classes or others than the data, two are the
+            same, masks are asked for and the data has none, or no image is in any bin.
+        ValueError: if there is no detector, `bins`, `least_score` or `resamples` is out of range,
+            or an image has an object without area.
     """
     reading = reading or Reading()
-    if len(bins) < 2 or bins[0] < 0 or any(a >= b for a, b in pairwise(bins)):
-        raise ValueError(f"`bins` (={list(bins)}) must be two or more edges from 0 upwards")
+    check_bins(bins)
     if not 0 <= least_score <= 1:
         raise ValueError(f"`least_score` (={least_score}) must be from 0 to 1")
+    if resamples < 100:
+        raise ValueError(f"`resamples` (={resamples}) must be at least 100")
+    if not detectors:
+        raise ValueError("`detectors` must hold at least one detector")
     if reading.of == "masks" and not data.masks:
         raise RunError(f"{data.name} has no masks: use its boxes", option="of")
+    groups = _group(detectors)
     for detector in detectors:
         check_data(detector, data)
-    groups = _group(detectors)
     steps = _Steps(progress, len(data.test) * (1 + len(detectors)))
     images = _sort(data, bins, reading, steps)
     some = replace(data, test=Subset(data.test, images.indices.tolist()))  # type: ignore[arg-type]
@@ -135,6 +146,28 @@ def measure_occlusion(
     return report | _rows(groups, samples)
 
 
+def check_bins(bins: Sequence[float]) -> None:
+    """Check the edges of bins.
+
+    Args:
+        bins: edges of the bins of r.
+
+    Raises:
+        ValueError: unless they are two or more ascending finite numbers from 0 upwards.
+
+    Example:
+        >>> check_bins([0, 0.1, 0.05])
+        Traceback (most recent call last):
+        ...
+        ValueError: `bins` (=[0, 0.1, 0.05]) must be two or more ascending numbers from 0 upwards
+    """
+    ascending = all(a < b for a, b in pairwise(bins))
+    if len(bins) < 2 or not bins[0] >= 0 or not ascending or not math.isfinite(bins[-1]):
+        raise ValueError(
+            f"`bins` (={list(bins)}) must be two or more ascending numbers from 0 upwards"
+        )
+
+
 class _Steps:
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -157,10 +190,14 @@ class _Sorted(NamedTuple):
 def _sort(data: InstanceData, bins: Sequence[float], reading: Reading, steps: _Steps) -> _Sorted:
     """Compute r of all test images, and put them into bins."""
     number = len(data.test)
+    if not number:
+        raise RunError(f"{data.name} has no test images")
     ratios, objects = np.zeros(number), np.zeros(number, np.int64)
     for i in range(number):
         target = data.test[i][1]
-        ratios[i], objects[i] = reading.ratio(target), int((target["iscrowd"] == 0).sum())
+        with naming_image(target):
+            ratios[i] = reading.ratio(target)
+        objects[i] = len(single_objects(target))
         steps.add(1)
     places = np.searchsorted(bins, ratios, side="right") - 1
     places[ratios == bins[-1]] = len(bins) - 2
@@ -177,17 +214,26 @@ def _sort(data: InstanceData, bins: Sequence[float], reading: Reading, steps: _S
 def _selections(number: int, resamples: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Select all images once, then draw as many of them with replacement, again and again."""
     once = np.ones((1, number), np.int64)
-    if not number:
+    if number < LEAST_IMAGES:
         return once
     return np.vstack([once, random.multinomial(number, np.full(number, 1 / number), resamples)])
 
 
 def _group(detectors: Sequence[TrainedDetector]) -> dict[str, list[TrainedDetector]]:
-    """Put detectors that differ by their seed only together, and name them by what differs."""
+    """Put detectors that differ by their seed only together, and name them by what differs.
+
+    Where the data lay does not count, only what they are.
+    """
+    first = detectors[0].settings
     groups: dict[str, list[TrainedDetector]] = {}
     for one in detectors:
-        groups.setdefault(repr(replace(one.settings, seed=0)), []).append(one)
-    settings = [asdict(group[0].settings) for group in groups.values()]
+        if one.settings.classes != first.classes:
+            raise RunError(
+                f"the detector on {first.backbone} knows {list_classes(first.classes)}, and that "
+                f"on {one.settings.backbone} {list_classes(one.settings.classes)}: they must agree"
+            )
+        groups.setdefault(repr(_settings(one) | {"seed": 0}), []).append(one)
+    settings = [_settings(group[0]) for group in groups.values()]
     differing = {name for name in settings[0] for s in settings if s[name] != settings[0][name]}
     named = {}
     for own, group in zip(settings, groups.values(), strict=True):
@@ -198,6 +244,10 @@ def _group(detectors: Sequence[TrainedDetector]) -> dict[str, list[TrainedDetect
             raise RunError(f"two detectors on {name} have the seed {max(seeds, key=seeds.count)}")
         named[name] = sorted(group, key=lambda one: one.settings.seed)
     return named
+
+
+def _settings(one: TrainedDetector) -> dict[str, Any]:
+    return asdict(one.settings) | {"data": without_folders(one.settings.data)}
 
 
 def _described(name: str, group: Sequence[TrainedDetector]) -> dict[str, Any]:

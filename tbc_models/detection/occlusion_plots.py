@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tbc_models.detection.errors import ERRORS
 from tbc_models.draw import COLOURS
 
 TITLES = {
@@ -24,8 +24,6 @@ TITLES = {
 }
 """The quantities of a report, in words."""
 
-_ERRORS = ("missed", "location", "class", "both", "duplicate", "background")
-
 MAIN = ("box AP", "box AP75", "false positives", "duplicate")
 """What Fig. 7 shows."""
 
@@ -35,8 +33,8 @@ Row = dict[str, Any]
 def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
     """Draw quantities against the occlusion ratio r, and below them differences of detectors.
 
-    Bars are intervals over images, wide pale ones intervals over seeds, and small points single
-    seeds.
+    Bars are intervals over images, wide pale ones (of differences) intervals over seeds, and small
+    points single seeds.
 
     Args:
         report: what `measure_occlusion` returned.
@@ -78,18 +76,19 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
 
 def _curve(axes: Axes, report: Row, rows: Sequence[Row], i: int, name: str) -> None:
     """Draw one detector's values or differences; no bar hides that of another detector."""
-    rows = [row for row in rows if row["low"] is not None]
+    rows = [row for row in rows if row["value"] is not None]
     shift = 0.006 * (i - (len(report["detectors"]) - 1) / 2)
     r = [report["bins"][row["bin"]]["r"] + shift for row in rows]
-    values, low, high = ([row[end] for row in rows] for end in ("value", "low", "high"))
-    bars = (np.subtract(values, low), np.subtract(high, values))
-    axes.errorbar(r, values, bars, marker="o", ms=4, capsize=2, color=COLOURS[i], label=name)
+    colour = COLOURS[i % len(COLOURS)]
+    axes.plot(r, [row["value"] for row in rows], "o-", ms=4, color=colour, label=name)
     for x, row in zip(r, rows, strict=True):
+        if row["low"] is not None:  # the value can lie outside of its interval
+            axes.plot([x, x], [row["low"], row["high"]], "_-", ms=5, color=colour)
         if len(row["seeds"]) > 1:
-            axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=COLOURS[i], ms=3)
+            axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=colour, ms=3)
         if "seeds_low" in row:
             ends = (row["seeds_low"], row["seeds_high"])
-            axes.plot([x, x], ends, color=COLOURS[i], alpha=0.25, lw=6, solid_capstyle="butt")
+            axes.plot([x, x], ends, color=colour, alpha=0.25, lw=6, solid_capstyle="butt")
 
 
 def distribution_figure(report: Row) -> Figure:
@@ -153,7 +152,7 @@ def interval_in_words(row: Row, sign: str = "") -> str:
         sign: "+" to put a sign before positive values as well.
 
     Returns:
-        The text; a dash where there is no value.
+        The text; a dash in the place of a value or an interval that is not defined.
 
     Example:
         >>> interval_in_words({"what": "box AP", "value": 0.5, "low": 0.45, "high": 0.56})
@@ -161,10 +160,10 @@ def interval_in_words(row: Row, sign: str = "") -> str:
     """
     if row["value"] is None:
         return "–"
-    precision = "AP" in row["what"]
-    factor, digits = (100, 1) if precision else (1, 2)
-    value, low, high = (f"{factor * row[end]:{sign}.{digits}f}" for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]".replace("-", "−")
+    factor, digits = (100, 1) if "AP" in row["what"] else (1, 2)
+    ends = [row[end] for end in ("value", "low", "high") if row[end] is not None]
+    value, *others = (f"{factor * end:{sign}.{digits}f}" for end in ends)
+    return f"{value} [{', '.join(others) or '–'}]".replace("-", "−")
 
 
 def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]:
@@ -230,7 +229,7 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
                 for row in report["differences"]
                 if row["what"] == what and row["detector"] == ours and row["value"] is not None
             ]
-            bins = [row for row in rows if row["bin"] is not None]
+            bins = [row for row in rows if row["bin"] is not None and row["low"] is not None]
             if not bins:
                 continue
             above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
@@ -259,7 +258,7 @@ def error_changes(report: Row) -> list[str]:
         ['resnet: +0.30 [+0.20, +0.40] missed objects per image.']
     """
     sentences = []
-    changes = [row for row in report["rows"] if row["bin"] is None and row["what"] in _ERRORS]
+    changes = [row for row in report["rows"] if row["bin"] is None and row["what"] in ERRORS]
     for name in dict.fromkeys(row["detector"] for row in changes):
         own = sorted((r for r in changes if r["detector"] == name), key=lambda r: -r["value"])
         shown = [f"{interval_in_words(r, '+')} {TITLES[r['what']]}" for r in own if _shown(r)]
@@ -273,6 +272,8 @@ def error_changes(report: Row) -> list[str]:
 
 def _shown(row: Row) -> int:
     """Return 1 or -1 if all intervals are above or below 0, otherwise 0."""
+    if row["low"] is None:
+        return 0
     ends = [(row["low"], row["high"])]
     if "seeds_low" in row:
         ends.append((row["seeds_low"], row["seeds_high"]))

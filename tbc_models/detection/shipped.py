@@ -36,9 +36,10 @@ def find_detector(where: str | Path) -> Path:
         >>> find_detector("mask-rcnn-tied_resnet14_s-scenes").name
         'mask-rcnn-tied_resnet14_s-scenes.safetensors'
     """
-    if Path(where).exists():
+    if Path(where).is_file():
         return Path(where)
     names = shipped_detectors()
-    if str(where) not in names:
-        raise RunError(f"{where} does not exist; the detectors that ship are {' and '.join(names)}")
-    return names[str(where)]
+    if str(where) in names:
+        return names[str(where)]
+    what = "is a folder: name a file in it" if Path(where).is_dir() else "does not exist"
+    raise RunError(f"{where} {what}; the detectors that ship are {' and '.join(names)}")
