@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from tbc_models.detection.evaluation import COCOEvaluation
 from tbc_models.detection.matching import Matches, average_precisions, match
+from tbc_models.statistics import bootstrap_interval
 from tests.precision import Images, coco, scenes
 
 
@@ -66,3 +67,50 @@ def test_it_is_nan_without_objects_and_0_without_detections() -> None:
     assert np.isnan(ours[[0, 2]]).all()
     assert (ours[1] == 0).all()  # ... and the last but one no detection
     assert np.isnan(average_precisions([images[3]], np.array([[1]]))).all()
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Images are drawn from a population whose average precision is known, as many as in a bin.
+
+    Two detectors of the same images differ in how well they locate.
+    """
+    ious = np.linspace(0.5, 0.95, 10)[:, None]
+
+    def draw(random: np.random.Generator, count: int) -> list[list[Matches]]:
+        detectors: list[list[Matches]] = [[], []]
+        for _ in range(count):
+            objects = random.integers(0, 10, 3)
+            # Images differ in how hard all their objects are.
+            quality = 1 / (1 + np.exp(-random.normal(1 + random.normal(), 1, 3)))
+            for skill, images in zip((0.5, 0.52), detectors, strict=True):
+                seen = random.random(3) < 0.3 + 0.6 * quality
+                iou = 0.45 + skill * quality + random.normal(0, 0.08, 3)
+                wrong = random.poisson(1.5)
+                labels = np.r_[objects[seen], random.integers(0, 10, wrong)]
+                sure = 0.2 + 0.7 * quality[seen] + random.normal(0, 0.12, seen.sum())
+                scores = np.r_[sure, random.beta(1.5, 3, wrong)]
+                found = np.r_[iou[seen], np.zeros(wrong)] >= ious
+                images.append(Matches(labels, scores, found, np.ones_like(found), objects))
+        return detectors
+
+    def quantities(images: list[list[Matches]], selections: Any) -> Any:
+        first, second = (average_precisions(one, selections).mean(1) for one in images)
+        return first, second - first
+
+    random = np.random.default_rng(0)
+    truths = quantities(draw(random, 20_000), np.ones((1, 20_000), int))
+    count, experiments = 250, 200
+    held, percentiles_held = np.zeros(2), np.zeros(2)
+    for _ in range(experiments):
+        again = random.multinomial(count, np.full(count, 1 / count), 200)
+        selections = np.vstack([np.ones((1, count), int), again])
+        for k, sample in enumerate(quantities(draw(random, count), selections)):
+            low, high = bootstrap_interval(sample[0], sample[1:])
+            held[k] += low <= truths[k][0] <= high
+            low, high = np.quantile(sample[1:], [0.025, 0.975])
+            percentiles_held[k] += low <= truths[k][0] <= high
+    print(held, percentiles_held)  # noqa: T201
+    # 190 of 200 are 95 %, give or take 3.1.
+    assert (held >= 181).all()
+    assert (held <= 198).all()
