@@ -101,16 +101,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     truths = quantities(draw(random, 20_000), np.ones((1, 20_000), int))
     count, experiments = 250, 200
-    held, percentiles_held = np.zeros(2), np.zeros(2)
+    held = np.zeros(2)
     for _ in range(experiments):
         again = random.multinomial(count, np.full(count, 1 / count), 200)
         selections = np.vstack([np.ones((1, count), int), again])
         for k, sample in enumerate(quantities(draw(random, count), selections)):
             low, high = bootstrap_interval(sample[0], sample[1:])
             held[k] += low <= truths[k][0] <= high
-            low, high = np.quantile(sample[1:], [0.025, 0.975])
-            percentiles_held[k] += low <= truths[k][0] <= high
-    print(held, percentiles_held)  # noqa: T201
-    # 190 of 200 are 95 %, give or take 3.1.
+    # 190 of 200 are 95 %, give or take 3.1; with 1,000 draws it was 381 and 384 of 400.
     assert (held >= 181).all()
     assert (held <= 198).all()
