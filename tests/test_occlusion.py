@@ -176,6 +176,9 @@ def test_seeds_are_averaged_and_detectors_paired_by_image() -> None:
     assert_allclose(grown["value"], last["value"] - first["value"], atol=2e-5)
     assert_allclose(grown["seeds"], np.subtract(last["seeds"], first["seeds"]), atol=2e-5)
     assert len(error_changes(report)) == 2
+    headers, lines = occlusion_table(report, "box AP")
+    assert headers[-2:] == ["plain − tied_net", "over seeds"]
+    assert [len(line) for line in lines] == [len(headers)] * 4
 
 
 def test_a_detector_does_not_differ_from_itself() -> None:
@@ -344,8 +347,13 @@ def test_sentences_say_what_is_shown() -> None:
     ]
     (sentence,) = occlusion_conclusions({"differences": rows}, ["box AP"])
     assert sentence == (
-        "AP of boxes: tied is above plain in 1 of 3 bins, below it in 1; from the first bin to the "
-        "last the difference falls, −52.0 [−60.0, −40.0]."
+        "AP of boxes: the difference tied − plain is above 0 in 1 of 3 bins, below 0 in 1; from "
+        "the first bin to the last it falls: −52.0 [−60.0, −40.0]."
+    )
+    rows[3] |= seeds
+    (sentence,) = occlusion_conclusions({"differences": rows}, ["box AP"])
+    assert sentence.endswith(
+        "no change is shown: −52.0 [−60.0, −40.0], over seeds [−100.0, +100.0]."
     )
     assert interval_in_words(rows[0] | {"what": "missed"}, "+") == "+0.02 [+0.01, +0.03]"
 

@@ -160,10 +160,13 @@ def interval_in_words(row: Row, sign: str = "") -> str:
     """
     if row["value"] is None:
         return "–"
+    return f"{_ends(row, sign, 'value')} [{_ends(row, sign, 'low', 'high') or '–'}]"
+
+
+def _ends(row: Row, sign: str, *names: str) -> str:
     factor, digits = (100, 1) if "AP" in row["what"] else (1, 2)
-    ends = [row[end] for end in ("value", "low", "high") if row[end] is not None]
-    value, *others = (f"{factor * end:{sign}.{digits}f}" for end in ends)
-    return f"{value} [{', '.join(others) or '–'}]".replace("-", "−")
+    ends = [factor * row[name] for name in names if row.get(name) is not None]
+    return ", ".join(f"{end:{sign}.{digits}f}" for end in ends).replace("-", "−")
 
 
 def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]:
@@ -174,8 +177,9 @@ def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]
         what: the quantity.
 
     Returns:
-        The headers, and the lines. The last columns are differences from the first detector, and
-        the last line says how much they change from the first bin to the last.
+        The headers, and the lines. The last columns are differences from the first detector, with
+        their intervals over seeds if there are several, and the last line says how much they
+        change from the first bin to the last.
 
     Example:
         >>> bins = [{"low": 0, "high": 0.1, "images": 9, "r": 0.05}]
@@ -188,17 +192,28 @@ def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]
     names = [detector["name"] for detector in report["detectors"]]
     differences = [row for row in report["differences"] if row["what"] == what]
     others = [name for name in names if any(row["detector"] == name for row in differences)]
-    headers = ["r", "images", *names, *(f"{name} − {names[0]}" for name in others)]
+    several = any("seeds_low" in row for row in differences)
+    headers = ["r", "images", *names]
+    for name in others:
+        headers += [f"{name} − {names[0]}", *["over seeds"] * several]
     lines = []
     for place, edges in enumerate(report["bins"]):
         line = [f"{edges['low']:g} to {edges['high']:g}", f"{edges['images']:,}"]
         line += [interval_in_words(select(report, what, name)[place]) for name in names]
-        line += [interval_in_words(r, "+") for r in differences if r["bin"] == place]
+        line += _differences([r for r in differences if r["bin"] == place], several)
         lines.append(line)
     if change := [row for row in differences if row["bin"] is None]:
-        blank = ["last − first", "", *[""] * len(names)]
-        lines.append(blank + [interval_in_words(row, "+") for row in change])
+        lines.append(["last − first", "", *[""] * len(names), *_differences(change, several)])
     return headers, lines
+
+
+def _differences(rows: Sequence[Row], several: bool) -> list[str]:
+    cells = []
+    for row in rows:
+        cells.append(interval_in_words(row, "+"))
+        if several:
+            cells.append(f"[{_ends(row, '+', 'seeds_low', 'seeds_high') or '–'}]")
+    return cells
 
 
 def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list[str]:
@@ -218,7 +233,7 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
         >>> row = {"detector": "tied", "minus": "plain", "what": "box AP", "value": 0.02}
         >>> shown = row | {"bin": 0, "low": 0.01, "high": 0.03}
         >>> occlusion_conclusions({"differences": [shown]}, ["box AP"])
-        ['AP of boxes: tied is above plain in 1 of 1 bins, below it in 0.']
+        ['AP of boxes: the difference tied − plain is above 0 in 1 of 1 bins, below 0 in 0.']
     """
     sentences = []
     pairs = dict.fromkeys((r["detector"], r["minus"]) for r in report["differences"])
@@ -233,12 +248,14 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
             if not bins:
                 continue
             above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
-            text = f"{TITLES[what]}: {ours} is above {theirs} in {above} of {len(bins)} bins, "
-            text += f"below it in {below}"
+            text = f"{TITLES[what]}: the difference {ours} − {theirs} is above 0 in {above} of "
+            text += f"{len(bins)} bins, below 0 in {below}"
             for change in (row for row in rows if row["bin"] is None):
-                words = {1: "rises", -1: "falls", 0: "shows no change"}[_shown(change)]
-                text += f"; from the first bin to the last the difference {words}, "
+                words = {1: "it rises", -1: "it falls", 0: "no change is shown"}[_shown(change)]
+                text += f"; from the first bin to the last {words}: "
                 text += interval_in_words(change, "+")
+                if "seeds_low" in change:
+                    text += f", over seeds [{_ends(change, '+', 'seeds_low', 'seeds_high')}]"
             sentences.append(f"{text}.")
     return sentences
 
