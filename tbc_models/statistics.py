@@ -126,9 +126,9 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def bootstrap_interval(value: float, resampled: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % basic bootstrap interval of a quantity of some images.
 
-    The basic interval mirrors the percentiles at the value. So it corrects for a bias that
-    resampling has: average precision of few images is too high on average, and that of a resample,
-    in which fewer of them occur, is higher still.
+    The basic interval mirrors the percentiles about the value. So it corrects for a bias of
+    resampling: average precision of few images is too high on average, and that of a resample,
+    which has fewer different images, is higher still.
 
     Args:
         value: the quantity on the images.

@@ -24,7 +24,7 @@ from tbc_models.data.instances import FORMS, parse_instances
 _REMEDIES = {
     **DATA_REMEDIES,
     "data": "choose other data with --data",
-    "of": "leave --of masks away",
+    "of": "leave out --of masks",
     "bins": "choose other edges with --bins",
 }
 
@@ -47,8 +47,8 @@ def occlusion_command(
         list[str] | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help=f"{CHECKPOINT} Those that differ by their seed only are averaged; the others are "
-            "compared with the first. Without any, r alone is computed.",
+            help=f"{CHECKPOINT} Those that differ only in their seed are averaged; the others are "
+            "compared with the first. Without any, only r is computed.",
         ),
     ] = None,
     data: Annotated[
@@ -69,7 +69,8 @@ def occlusion_command(
     scenes: Annotated[
         int,
         typer.Option(
-            min=1, help="Number of scenes in each bin of the default r; for --data scenes only."
+            min=1,
+            help="Number of scenes in each bin of the default reading; for --data scenes only.",
         ),
     ] = 250,
     of: Annotated[
@@ -84,7 +85,10 @@ def occlusion_command(
     ] = "pairs",
     total: Annotated[
         Literal["sum", "union"],
-        typer.Option(help="How area is counted: that of all objects, or that they cover together."),
+        typer.Option(
+            help="How total area is counted: the areas of all objects added up, or the area "
+            "that they cover together."
+        ),
     ] = "sum",
     score: Annotated[
         float,
@@ -93,7 +97,7 @@ def occlusion_command(
         ),
     ] = 0.5,
     resamples: Annotated[
-        int, typer.Option(min=100, help="Times that images are drawn for the intervals.")
+        int, typer.Option(min=100, help="Number of times that images are drawn for the intervals.")
     ] = 1000,
     workers: Workers = None,
     skip_bad: SkipBad = False,
@@ -109,9 +113,9 @@ def occlusion_command(
 ) -> None:
     """Measure what occlusion does to detectors, Fig. 7: AP and false positives against r.
 
-    r is the occlusion ratio of an image, Eq. (5). In each bin of r it gives AP, AP75, false
-    positives and duplicates (a second box on an object already found), with 95 % intervals by
-    bootstrap over images, and the differences between detectors, paired by image.
+    r is the occlusion ratio of an image, Eq. (5). For each bin of r, the command gives AP, AP75,
+    false positives and duplicates (another box on an object already found), with 95 % bootstrap
+    intervals over images, and the differences between detectors, paired by image.
     """
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")
@@ -137,7 +141,7 @@ def occlusion_command(
         if (kind or first.data) == "scenes":
             if of == "masks":
                 raise typer.BadParameter(
-                    "masks of scenes are of what is visible and never overlap: choose boxes.",
+                    "masks of scenes show only what is visible and never overlap: choose boxes.",
                     param_hint="--of",
                 )
             opened = open_scenes_in_bins(chosen, scenes)

@@ -28,14 +28,14 @@ def occlusion_ratio(
 
     Args:
         instances: boxes (n, 4) as x1, y1, x2, y2 in pixels, or masks (n, H, W), where every value
-            but 0 marks a pixel of the object. They may lie on any device.
+            but 0 marks a pixel of the object. They may be on any device.
         overlap: "pairs" adds up the overlap of each pair of objects; "pairs-twice" counts each
             pair from both sides; "covered" is the area that two or more objects cover.
         total: "sum" adds up the areas of all objects; "union" is the area that they cover together.
 
     Returns:
-        r, which is 0 if no two objects overlap or there are none. It can exceed 1 with "pairs",
-        where three objects may share one place.
+        r, which is 0 if no two objects overlap or there are no objects. It can exceed 1 with
+        "pairs" and "pairs-twice", which count a place several times if several objects share it.
 
     Raises:
         TypeError: if `instances` is not a tensor.
@@ -66,12 +66,12 @@ def occlusion_ratios(target: Target) -> dict[str, float]:
 
     Returns:
         r of the boxes and then, if there are any, of the masks. Each key names what was measured,
-        `overlap` and `total`, as "boxes, pairs / sum".
+        `overlap` and `total`; for example, "boxes, pairs / sum".
 
     Raises:
         TypeError: if `target` is not a dict, or its boxes or masks are not a tensor.
-        ValueError: if `target` has no boxes, its parts differ in their number of rows, or boxes or
-            masks are such as `occlusion_ratio` refuses.
+        ValueError: if `target` has no boxes, its parts differ in their number of rows, or
+            `occlusion_ratio` would refuse its boxes or masks.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0, 4, 4], [2, 0, 6, 4]])
@@ -93,7 +93,9 @@ def occlusion_ratios(target: Target) -> dict[str, float]:
         _check_shape(f"target['{kind}']", target[kind], kind)
     count = len(target["boxes"])
     if "iscrowd" in target and (shape := tuple(target["iscrowd"].shape)) != (count,):
-        raise ValueError(f"`target['iscrowd']` (shape {shape}) must be ({count},), a number a box")
+        raise ValueError(
+            f"`target['iscrowd']` (shape {shape}) must be ({count},), one for each box"
+        )
     if "masks" in target and (rows := len(target["masks"])) != count:
         raise ValueError(f"`target['masks']` has {rows} rows, but `target['boxes']` has {count}")
     single = single_objects(target)
@@ -126,7 +128,7 @@ class Reading:
     total: Total = "sum"
 
     def ratio(self, target: Target) -> float:
-        """Compute r of an image; regions of crowds are left out."""
+        """Compute r of an image; crowds are left out."""
         instances = target[self.of][single_objects(target)]
         return occlusion_ratio(instances, overlap=self.overlap, total=self.total)
 
@@ -201,7 +203,7 @@ def naming_image(target: Target) -> Iterator[None]:
         target: objects of the image.
 
     Raises:
-        ValueError: what is raised inside, with the `image_id` before it.
+        ValueError: the error raised inside, with the `image_id` in front of its message.
 
     Example:
         >>> with naming_image({"image_id": 7}):
@@ -254,8 +256,8 @@ def _areas_of_boxes(name: str, boxes: Tensor, rows: Tensor) -> Tensor:
             raise ValueError(f"`{name}[{rows[i]}]` (={boxes[i].tolist()}) {reason}")
     # All edges cut the plane into rectangles, each of which a box covers wholly or not at all.
     (x, right), (y, down) = (boxes[:, axis::2].unique(return_inverse=True) for axis in (0, 1))
-    # Each box adds 1 to all rectangles right of and below its first corner, and takes it back
-    # from those beyond its other corners.
+    # Each box adds 1 to all rectangles right of and below its first corner, and subtracts it
+    # again from those beyond its other corners.
     corners = torch.tensor([[1, -1], [-1, 1]]).expand(len(boxes), 2, 2)
     steps = torch.zeros(len(y), len(x), dtype=torch.int64)
     steps.index_put_((down[:, :, None], right[:, None, :]), corners, accumulate=True)

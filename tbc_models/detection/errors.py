@@ -2,8 +2,8 @@
 
 An average precision says how good a detector is, not what it does wrong. TIDE (Bolya et al., "TIDE:
 A General Toolbox for Identifying Object Detection Errors", ECCV 2020) gives each wrong detection
-one reason, by the objects that it overlaps, and counts as missed the objects that no detection is
-about.
+one reason, by the objects that it overlaps. Objects are missed if they are not found, and no badly
+located or wrongly classified detection is about them.
 """
 
 import torch
@@ -22,7 +22,7 @@ FOREGROUND = 0.5
 """IoU from which a detection finds an object."""
 
 BACKGROUND = 0.1
-"""IoU up to which a detection is not about an object at all."""
+"""IoU up to which a detection is about no object at all."""
 
 
 def count_errors(

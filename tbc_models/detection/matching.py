@@ -1,4 +1,4 @@
-"""Average precision of many selections of the same images, for intervals by bootstrap.
+"""Average precision of many selections of the same images, for bootstrap intervals.
 
 Each image's detections are matched with its objects once, by COCO's rule. A selection then says how
 many times each image counts, so that a thousand selections cost a thousand sums, not a thousand
@@ -39,8 +39,8 @@ class Matches(NamedTuple):
 def match(record: dict[str, Any]) -> Matches:
     """Match the detections of an image with its objects, as COCO does.
 
-    Detections choose in the order of their scores. Each takes, of the objects of its class that no
-    other has taken, the one with the largest IoU, if that is large enough.
+    Detections choose in descending order of their scores. Each takes the object with the largest
+    IoU among those of its class that no other has taken, if that IoU is large enough.
 
     Args:
         record: what `COCOEvaluation` keeps of the image.
@@ -95,7 +95,7 @@ def _match_class(
     taken = np.tile(crowd, (len(IOUS), 1))
     for i, row in enumerate(ious):
         free = np.where(taken, -1.0, row)
-        best = len(objects) - 1 - free[:, ::-1].argmax(axis=1)  # of equals the last, as COCO does
+        best = len(objects) - 1 - free[:, ::-1].argmax(axis=1)  # of equal IoUs the last, as in COCO
         found[:, i] = free[every, best] >= IOUS
         taken[every[found[:, i]], best[found[:, i]]] = True
         inside[:, i] = ~found[:, i] & (np.max(row[crowd], initial=-1.0) >= IOUS)
@@ -105,7 +105,7 @@ def _match_class(
 def average_precisions(
     images: Sequence[Matches], selections: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Compute COCO's average precision at each IoU, of many selections of some images.
+    """Compute COCO's average precision at each IoU, for many selections of some images.
 
     Args:
         images: the images, matched.
@@ -154,7 +154,7 @@ def _class_precisions(
     """Compute the average precision of one class at each IoU; 0 where it has no objects.
 
     The precision at a recall is the largest at that or any higher recall, and only a detection that
-    finds an object raises the recall. So these alone are looked at.
+    finds an object raises the recall. So only precisions at those are needed.
     """
     precisions = np.zeros((len(times), len(IOUS)))
     for t in range(len(IOUS)):

@@ -1,12 +1,12 @@
 """How good detectors are where objects hide one another: Fig. 7 of the paper, with intervals.
 
 Images are sorted into bins by their occlusion ratio r, Eq. (5) (`tbc_models.data.occlusion`), and
-average precision and errors are measured in each. Detectors that differ by their seed only are
-taken together: their figures are means over the seeds.
+average precision and errors are measured in each. Detectors that differ only in their seed are
+grouped, and their values are means over the seeds.
 
-There are two intervals, both of 95 %. The one over images is a bootstrap: what other images would
-give the same detectors. The one over seeds is Student's t: what other seeds would give on the same
-images.
+There are two 95 % intervals. The one over images, a bootstrap, says what the same detectors would
+give on other images. The one over seeds, by Student's t, says what detectors with other seeds would
+give on the same images.
 """
 
 import math
@@ -34,7 +34,7 @@ BINS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
 """Edges of the bins of r. The middle of the last one is 0.8, where the paper's figure ends."""
 
 LEAST_IMAGES = 10
-"""Images that an interval takes. With fewer, resampling says nothing about other images."""
+"""Fewest images that get an interval. With fewer, resampling says nothing about other images."""
 
 WRONG = ("class", "location", "both", "duplicate", "background")
 """The errors that are false positives."""
@@ -67,36 +67,37 @@ def measure_occlusion(
     """Measure the average precision and the errors of detectors against occlusion, Fig. 7.
 
     Args:
-        detectors: what `read_detector` returned. The others are compared with the first and with
-            those that differ from it by their seed only.
+        detectors: what `read_detector` returned. Those that differ only in their seed form a
+            group; every other group is compared with that of the first detector.
         data: images for testing; all detectors must know its classes.
-        bins: edges of the bins of r in ascending order. A bin holds its lower edge, and the last
-            one both. Images outside of all bins are left out.
-        reading: of Eq. (5); by default boxes, each pair once, over the sum of areas.
-        least_score: detections with a lower score are not counted as errors. Average precision
-            counts all.
+        bins: edges of the bins of r in ascending order. A bin includes its lower edge, and the
+            last bin both edges. Images outside all bins are left out.
+        reading: reading of Eq. (5); by default boxes, each pair once, over the sum of areas.
+        least_score: detections with a lower score are left out when errors are counted. Average
+            precision counts them all.
         resamples: number of times that the images of each bin are drawn with replacement, at least
-            100. All detectors get the same draws.
+            100. The draws are the same for all detectors.
         seed: seed of the draws.
         workers: processes that load images.
         progress: called repeatedly with the number of steps that are done and their total.
 
     Returns:
-        A report with `detectors`, `bins` (their numbers of images and objects and the mean r),
-        `rows` and `differences`. Each row has the value of one quantity for one detector in one
-        bin, the `low` and `high` end of its interval over images, and the value of each seed.
-        `differences` are those from the first detector, with the interval over seeds as well. Rows
-        whose `bin` is null say how much changes from the first to the last bin with objects.
-        Quantities are "box AP" and "box AP75", the same of masks if all detectors predict some,
-        and numbers per image, which are those of `count_errors` and their sum "false positives".
-        In a bin without images or objects, what is not defined is null, and so are intervals in
-        bins of fewer than 10 images. Only crowds are left out of r and of the errors: objects that
-        Pascal VOC marks as difficult count, and so do detections in Cityscapes' void regions.
+        A report with `detectors`, `bins` (the numbers of images and objects and the mean r of
+        each), `rows` and `differences`. Each row has the value of one quantity for one detector in
+        one bin, the `low` and `high` end of its interval over images, and the value of each seed.
+        `differences` are those from the first detector, with the interval over seeds as well. A
+        row whose `bin` is null holds the change from the first to the last bin with objects.
+        Quantities are "box AP" and "box AP75", the same for masks if all detectors predict them,
+        and numbers per image: those that `count_errors` counts, and "false positives", the sum of
+        `WRONG`. Values that are not defined in a bin without images or objects are null, and so are
+        intervals in bins of fewer than 10 images. Only crowds are left out of r and of the errors:
+        objects that Pascal VOC marks as difficult count, and so do detections in Cityscapes' void
+        regions.
 
     Raises:
-        RunError: if the detectors know different classes or others than the data, two are the
-            same, masks are asked for and the data has none, or no image is in any bin.
-        ValueError: if there is no detector, `bins`, `least_score` or `resamples` is out of range,
+        RunError: if a detector does not know exactly the classes of the data, two of a group have
+            the same seed, masks are needed but the data has none, or no image is in any bin.
+        ValueError: if `detectors` is empty, `bins`, `least_score` or `resamples` is out of range,
             or an image has an object without area.
     """
     reading = reading or Reading()
@@ -212,7 +213,7 @@ def _sort(data: InstanceData, bins: Sequence[float], reading: Reading, steps: _S
 
 
 def _selections(number: int, resamples: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Select all images once, then draw as many of them with replacement, again and again."""
+    """Return a selection of each image once, then `resamples` draws with replacement."""
     once = np.ones((1, number), np.int64)
     if number < LEAST_IMAGES:
         return once
@@ -220,9 +221,9 @@ def _selections(number: int, resamples: int, random: np.random.Generator) -> NDA
 
 
 def _group(detectors: Sequence[TrainedDetector]) -> dict[str, list[TrainedDetector]]:
-    """Put detectors that differ by their seed only together, and name them by what differs.
+    """Group detectors that differ only in their seed, and name each group by what differs.
 
-    Where the data lay does not count, only what they are.
+    The folder in which the data lay does not count as a difference.
     """
     first = detectors[0].settings
     groups: dict[str, list[TrainedDetector]] = {}
@@ -363,9 +364,10 @@ def _summary(
     *,
     seeds: bool = False,
 ) -> dict[str, Any]:
-    """Return the mean over seeds and its intervals; `samples` are of the images, then resampled.
+    """Return the mean over seeds and its intervals.
 
-    `ends` are the smallest and the largest value that the quantity can have.
+    `samples` has one array for each seed: the value on the images, then on each resample. `ends`
+    are the smallest and the largest value that the quantity can have.
     """
     mean = np.mean(samples, axis=0)
     again = mean[1:][np.isfinite(mean[1:])]

@@ -16,9 +16,9 @@ TITLES = {
     "mask AP75": "AP75 of masks",
     "false positives": "false positives per image",
     "duplicate": "duplicates per image",
-    "location": "badly located objects per image",
-    "class": "wrongly classified objects per image",
-    "both": "badly located objects of the wrong class per image",
+    "location": "badly located detections per image",
+    "class": "wrongly classified detections per image",
+    "both": "badly located detections of the wrong class per image",
     "background": "detections on the background per image",
     "missed": "missed objects per image",
 }
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
-    """Draw quantities against the occlusion ratio r, and below them differences of detectors.
+    """Draw quantities against the occlusion ratio r, and below them the detectors' differences.
 
     Bars are intervals over images, wide pale ones (of differences) intervals over seeds, and small
     points single seeds.
@@ -41,7 +41,7 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
         quantities: what to draw, each a key of `TITLES`.
 
     Returns:
-        The figure, with a column for each quantity. It has a second line of axes if there are
+        The figure, with a column for each quantity, and with a second row of axes if there are
         several detectors.
 
     Example:
@@ -75,14 +75,14 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
 
 
 def _curve(axes: Axes, report: Row, rows: Sequence[Row], i: int, name: str) -> None:
-    """Draw one detector's values or differences; no bar hides that of another detector."""
+    """Draw one detector's values or differences, shifted so that no bar hides another's."""
     rows = [row for row in rows if row["value"] is not None]
     shift = 0.006 * (i - (len(report["detectors"]) - 1) / 2)
     r = [report["bins"][row["bin"]]["r"] + shift for row in rows]
     colour = COLOURS[i % len(COLOURS)]
     axes.plot(r, [row["value"] for row in rows], "o-", ms=4, color=colour, label=name)
     for x, row in zip(r, rows, strict=True):
-        if row["low"] is not None:  # the value can lie outside of its interval
+        if row["low"] is not None:  # the value can lie outside its interval
             axes.plot([x, x], [row["low"], row["high"]], "_-", ms=5, color=colour)
         if len(row["seeds"]) > 1:
             axes.plot([x] * len(row["seeds"]), row["seeds"], ".", color=colour, ms=3)
@@ -92,7 +92,7 @@ def _curve(axes: Axes, report: Row, rows: Sequence[Row], i: int, name: str) -> N
 
 
 def distribution_figure(report: Row) -> Figure:
-    """Draw which share of the images has at most an r, under every reading of Eq. (5).
+    """Draw the cumulative distribution of r over images, under every reading of Eq. (5).
 
     Args:
         report: what `occlusion_distribution` returned.
@@ -152,7 +152,7 @@ def interval_in_words(row: Row, sign: str = "") -> str:
         sign: "+" to put a sign before positive values as well.
 
     Returns:
-        The text; a dash in the place of a value or an interval that is not defined.
+        The text, with a dash in place of a value or an interval that is not defined.
 
     Example:
         >>> interval_in_words({"what": "box AP", "value": 0.5, "low": 0.45, "high": 0.56})
@@ -170,16 +170,16 @@ def _ends(row: Row, sign: str, *names: str) -> str:
 
 
 def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]:
-    """Put a quantity into a table: a line for each bin, a column for each detector.
+    """Put a quantity into a table: a row for each bin, a column for each detector.
 
     Args:
         report: what `measure_occlusion` returned.
         what: the quantity.
 
     Returns:
-        The headers, and the lines. The last columns are differences from the first detector, with
-        their intervals over seeds if there are several, and the last line says how much they
-        change from the first bin to the last.
+        The headers, and the rows. The last columns are differences from the first detector, with
+        their intervals over seeds if there are several seeds, and the last row says how much
+        the differences change from the first bin to the last.
 
     Example:
         >>> bins = [{"low": 0, "high": 0.1, "images": 9, "r": 0.05}]
@@ -217,14 +217,14 @@ def _differences(rows: Sequence[Row], several: bool) -> list[str]:
 
 
 def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list[str]:
-    """State in which bins detectors differ from the first, and whether that changes with r.
+    """State in how many bins detectors differ from the first, and if that changes with r.
 
     A difference is shown if its interval over images does not contain 0 and, with several seeds,
-    neither does that over seeds. Nothing corrects for the number of bins.
+    that over seeds does not either. No correction is made for the number of bins.
 
     Args:
         report: what `measure_occlusion` returned.
-        quantities: what to look at.
+        quantities: what to report on, each a key of `TITLES`.
 
     Returns:
         A sentence for each quantity and each detector but the first.

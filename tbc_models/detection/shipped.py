@@ -11,7 +11,7 @@ def shipped_detectors() -> dict[str, Path]:
     """List the trained detectors that ship with the package.
 
     Returns:
-        Their weights by their names, DETECTOR-BACKBONE-DATA.
+        A dict from their names, DETECTOR-BACKBONE-DATA, to the files of their weights.
 
     Example:
         >>> sorted(shipped_detectors())

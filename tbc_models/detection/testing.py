@@ -26,8 +26,8 @@ class DetectionScores(NamedTuple):
     Attributes:
         box: average precisions of boxes.
         mask: average precisions of masks; None if the detector predicts none.
-        more: those of other definitions: Pascal VOC's and Cityscapes'.
-        precision: of boxes at the recalls 0, 0.01, …, 1, for some IoUs.
+        more: average precisions by other definitions: Pascal VOC's and Cityscapes'.
+        precision: precision of boxes at the recalls 0, 0.01, …, 1, for some IoUs.
     """
 
     box: dict[str, float]
@@ -48,12 +48,12 @@ def evaluate_detector(
     Args:
         trained: what `read_detector` returned.
         data: images for testing; they must have the classes that the detector knows, and masks if
-            it predicts some.
+            it predicts masks.
         workers: processes that load images.
         progress: called repeatedly with the number of images tested so far and their total.
 
     Returns:
-        Average precisions as COCO defines them, and as the data set itself does.
+        Average precisions as COCO defines them, and as the data set's own benchmark does.
 
     Raises:
         RunError: if the data set has other classes, or no masks although the detector predicts
@@ -102,7 +102,7 @@ def detections(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[dict[str, Tensor]], tuple[Target, ...]]]:
-    """Detect the objects of all test images, on a GPU if there is one; the detector stays there.
+    """Detect the objects of all test images; on a GPU if there is one, where the detector stays.
 
     Args:
         trained: what `read_detector` returned.
@@ -136,7 +136,7 @@ class Detection(NamedTuple):
         file: the image file.
         image: its pixels, uint8 (3, H, W).
         boxes: (n, 4) as x1, y1, x2, y2 in pixels.
-        classes: the class of each.
+        classes: class of each object.
         scores: how sure the detector is, from 0 to 1, in descending order.
         masks: bool (n, H, W); None if the detector predicts none.
     """
@@ -190,7 +190,7 @@ def detect(
 
 
 def _others(data: InstanceData, masks: bool) -> dict[str, Evaluation[Any]]:
-    """Choose the evaluations of the data set itself."""
+    """Choose the evaluations that the data set's own benchmark uses."""
     if data.metric == "voc":
         return {"VOC2007, 11 points": VOCEvaluation(11), "VOC2010, area": VOCEvaluation()}
     if data.metric == "cityscapes" and masks:

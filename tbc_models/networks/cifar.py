@@ -1,7 +1,7 @@
 """ResNet-20 for images of 28 to 64 pixels, plain and tied (He et al. 2016, section 4.2).
 
-The paper ties bottlenecks only, and ResNet-20 is built from basic blocks. So there are two tied
-networks: `tied_resnet20` has 20 layers too, but the paper's bottlenecks, and `tbc_resnet20` is
+The paper ties only bottlenecks, but ResNet-20 is built from basic blocks. So there are two tied
+networks: `tied_resnet20` has 20 layers, too, but made of the paper's bottlenecks; `tbc_resnet20` is
 ResNet-20 with its 3x3 convolutions tied. Importing this module registers them with timm.
 """
 
@@ -33,11 +33,11 @@ class ThreeStageResNet(CheckedResNet):
     The strides of the features are 1, 1, 2 and 4.
 
     Args:
-        block: as in timm's ResNet.
-        layers: number of blocks in each of the three stages.
+        block: class of the residual units, as in timm's ResNet.
+        layers: number of residual units in each of the three stages.
         channels: `planes` of each stage.
         output_stride: 4, or 2 for dilation in place of the last stride.
-        options: of timm's ResNet, but none of the stem.
+        options: options of timm's ResNet, except those of the stem.
 
     Raises:
         ValueError: for another number of stages, another stride, or an option of the stem.
@@ -66,7 +66,7 @@ class ThreeStageResNet(CheckedResNet):
             if options.get(name):
                 raise ValueError(f"`{name}` (={options[name]!r}) cannot be set: the stem is fixed")
         options |= {"stem_type": "deep", "stem_width": channels[0] // 2, "channels": channels}
-        # Before its first stage timm's ResNet reduces an image four times.
+        # timm's ResNet reduces an image by a factor of four before its first stage.
         super().__init__(block, layers, output_stride=4 * output_stride, **options)
         deep: Any = self.conv1
         self.conv1: Any = convolution(
@@ -78,7 +78,7 @@ class ThreeStageResNet(CheckedResNet):
             dtype=deep[0].weight.dtype,
         )
         self.maxpool: Any = nn.Identity()
-        self.layer4 = nn.Sequential()  # timm's ResNet calls four stages
+        self.layer4 = nn.Sequential()  # because timm's ResNet calls four stages
         stages: Any = self.feature_info
         for info in stages:
             info["reduction"] = max(1, info["reduction"] // 4)
@@ -96,17 +96,17 @@ class ThreeStageResNet(CheckedResNet):
     ) -> list[int]:
         """Remove the layers after the last of the features that are wanted."""
         taken, last = feature_take_indices(len(self.feature_info), indices)
-        # timm removes the head, too, unless the features of its fourth stage are wanted.
+        # timm also removes the head unless the features of its fourth stage are wanted.
         also = [4] if last == 3 else []
         super().prune_intermediate_layers([*taken, *also], *arguments, **options)
         return taken
 
 
 class PaddedShortcut(nn.Module):
-    """The shortcut of He et al. where the shape changes (option A): it has no parameters.
+    """The shortcut of He et al. where the shape changes (option A), without parameters.
 
-    It takes every `stride`-th pixel, and puts half of the new channels, all zero, before the given
-    ones and half after them.
+    It takes every `stride`-th pixel, and adds channels of zeros: half of them before the channels
+    of the input, half after.
 
     Args:
         in_channels: channels of the input.
@@ -211,27 +211,27 @@ def _create(variant: str, pretrained: bool, options: dict[str, Any], **defaults:
 def resnet20(pretrained: bool = False, **options: Any) -> nn.Module:
     """ResNet-20 of He et al.: 3x3 stem, three stages of three basic blocks, nothing tied.
 
-    Its shortcuts have no parameters, as theirs for CIFAR, so published weights of theirs fit.
-    Options: those of timm's ResNet, but none of the stem.
+    Its shortcuts have no parameters, as in their networks for CIFAR, so weights published for
+    those fit. Options: those of timm's ResNet, except those of the stem.
     """
     return _create("resnet20", pretrained, options, block=PaddedBasicBlock, layers=(3, 3, 3))
 
 
 @register_model
 def tied_resnet20(pretrained: bool = False, **options: Any) -> nn.Module:
-    """TiedResNet of 20 layers, 4s32w as TiedResNet50: three stages of two tied bottlenecks.
+    """TiedResNet of 20 layers: three stages of two tied bottlenecks, 4s32w as in TiedResNet50.
 
-    Two bottlenecks in each stage have as many layers as three basic blocks. The widths of the
-    splits are 8, 16 and 32, so they have the paper's B = 1, 2, 4, 8; ``layers=(3, 3, 3)`` has as
-    many blocks as ResNet-20, and nearly as many parameters. Options: as for `tied_resnet50`, but
-    none of the stem.
+    Two bottlenecks have as many layers as three basic blocks. The splits are 8, 16 or 32 channels
+    wide, depending on the stage, so the paper's B = 1, 2, 4, 8 divide them; ``layers=(3, 3, 3)``
+    has as many residual units as ResNet-20, and nearly as many parameters. Options: as for
+    `tied_resnet50`, except those of the stem.
     """
     return _create("tied_resnet20", pretrained, options, layers=(2, 2, 2), base_width=32)
 
 
 @register_model
 def tbc_resnet20(pretrained: bool = False, **options: Any) -> nn.Module:
-    """ResNet-20 with every 3x3 convolution tied at B = 2, but for the stem.
+    """ResNet-20 with every 3x3 convolution except the stem tied at B = 2.
 
     Options: as for `resnet20`, and `blocks`.
     """
