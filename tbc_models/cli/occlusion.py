@@ -210,13 +210,20 @@ def _print(found: dict[str, Any]) -> None:
         typer.echo(f"{found['left out']:,} images are in no bin and are left out.")
     if found["without objects"]:
         typer.echo(f"{found['without objects']:,} images have no objects: their r is 0.")
+    values = 2 + len(found["detectors"])  # columns; narrow terminals have no room for all
     for what in MAIN:
         headers, lines = occlusion_table(found, what)
-        shown = plain_table(*map(escape, headers))
-        shown.title = TITLES[what] + (", points" if "AP" in what else "")
-        for line in lines:
-            shown.add_row(*map(escape, line))
-        console.print(shown, highlight=False)
+        rows = [headers, *lines]
+        tables = [[row[:values] for row in rows[: 1 + len(found["bins"])]]]
+        if len(headers) > values:
+            tables.append([[row[0], *row[values:]] for row in rows])
+        for number, (first, *others) in enumerate(tables):
+            shown = plain_table(*map(escape, first))
+            if not number:
+                shown.title = TITLES[what] + (", points" if "AP" in what else "")
+            for line in others:
+                shown.add_row(*map(escape, line))
+            console.print(shown, highlight=False)
     typer.echo("[…]: 95 % intervals over images, by bootstrap.")
     for sentence in occlusion_conclusions(found):
         typer.echo(sentence)
