@@ -13,11 +13,7 @@ import typer
 from rich.console import Console
 
 from tbc_models.cli import bench_tables
-from tbc_models.cli.terminal import (
-    progress_bar,
-    require_writable,
-    write_report,
-)
+from tbc_models.cli.terminal import JsonFile, progress_bar, require_writable, write_report
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
@@ -56,9 +52,6 @@ Threads = Annotated[
     typer.Option(min=1, help="CPU threads.  [default: one per core]"),
 ]
 Seconds = Annotated[float, typer.Option(min=0.001, help="About how long to time each candidate.")]
-Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this file.")
-]
 
 
 @app.callback()
@@ -92,7 +85,7 @@ def layers(
     every: Annotated[
         bool, typer.Option("--all", help="Show every case as well as the means.")
     ] = False,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time every algorithm against the authors' fold and SC on ResNet-50's convolutions.
 
@@ -133,7 +126,7 @@ def blocks(
     layouts: Layouts = None,
     threads: Threads = None,
     seconds: Seconds = 0.6,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time TBC and GC against the number of blocks at fixed MACs: Fig. 3 of the paper.
 
@@ -193,7 +186,7 @@ def networks(
     dtypes: DTypes = None,
     threads: Threads = None,
     seconds: Seconds = 3.0,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time tied networks against timm's: images per second and peak memory, channels-last."""
     require_writable(json_file, "--json")
@@ -225,7 +218,7 @@ def networks(
 
 
 @app.command(epilog="Examples:\n\n- `tbc bench reference`")
-def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
+def reference(seconds: Seconds = 1.0, json_file: JsonFile = None) -> None:
     """Time the reference against PyTorch, einsum and scipy, on one thread. About half a minute."""
     require_writable(json_file, "--json")
     from tbc_models.bench import reference as by_reference
@@ -246,7 +239,7 @@ def reference(seconds: Seconds = 1.0, json_file: Json = None) -> None:
 
 
 @app.command(epilog="Examples:\n\n- `tbc bench calls`\n\n- `tbc bench calls --json calls.json`")
-def calls(device: Device = "cpu", seconds: Seconds = 1.0, json_file: Json = None) -> None:
+def calls(device: Device = "cpu", seconds: Seconds = 1.0, json_file: JsonFile = None) -> None:
     """Time one call of a tied and of a grouped layer on a tiny input. About ten seconds.
 
     The input is so small that the cost of calling the layer dominates. Runs on one thread.
@@ -279,7 +272,7 @@ def tune(
             "--install", help="Replace the table of the installed package, tbc_gpu/tables."
         ),
     ] = False,
-    json_file: Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure every algorithm on this machine, and learn the table that chooses among them.
 

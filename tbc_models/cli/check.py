@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from tbc_models.checking.names import DType, Operator
 from tbc_models.cli.terminal import (
+    JsonFile,
     plain_table,
     progress_bar,
     require_writable,
@@ -80,10 +80,7 @@ def check(
     modules: Annotated[
         bool, typer.Option("--modules", help="Also check the modules of Fig. 4 and 5.")
     ] = False,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Cross-check the two implementations on random configurations, forward and backward.
 

@@ -22,6 +22,7 @@ from tbc_models.cli.run_options import (
     check_run_options,
 )
 from tbc_models.cli.terminal import (
+    JsonFile,
     errors_in_one_line,
     plain_table,
     progress_of,
@@ -84,10 +85,7 @@ def list_detectors(
     size: Annotated[
         str, typer.Option(metavar="HEIGHTxWIDTH", help="Size of an image in pixels.")
     ] = "800x1344",
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """List detectors on several backbones with their costs, and those that ship trained."""
     require_writable(json_file, "--json")

@@ -15,6 +15,7 @@ from tbc_models.cli.detect import (
     open_with_progress,
 )
 from tbc_models.cli.terminal import (
+    JsonFile,
     errors_in_one_line,
     plain_table,
     print_error,
@@ -69,10 +70,7 @@ def evaluate_command(
             metavar="FILE", help="Plot precision against recall to this PNG, SVG or PDF file."
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
     debug: Debug = False,
 ) -> None:
     """Test a detector: average precision of boxes and masks, as COCO defines it.

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tbc_models.cli.terminal import (
+    JsonFile,
     plain_table,
     progress_bar,
     require_writable,
@@ -174,10 +175,7 @@ def tie(
         Path | None,
         typer.Option(metavar="FILE", help="Save the tied weights to this safetensors file."),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Tie the convolutions and linear layers of a network: SC to TBC, GC to TGC, FC to TFC.
 

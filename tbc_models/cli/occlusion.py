@@ -11,6 +11,7 @@ from tbc_models.cli.data_options import Debug, number_of_workers
 from tbc_models.cli.detect import DATA_REMEDIES, SkipBad, Workers, open_with_progress
 from tbc_models.cli.detected import CHECKPOINT, open_tested
 from tbc_models.cli.terminal import (
+    JsonFile,
     errors_in_one_line,
     plain_table,
     progress_of,
@@ -105,10 +106,7 @@ def occlusion_command(
         Path | None,
         typer.Option(metavar="FILE", help="Plot the curves to this PNG, SVG or PDF file."),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
     debug: Debug = False,
 ) -> None:
     """Measure what occlusion does to detectors, Fig. 7: AP and false positives against r.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -28,6 +28,10 @@ from tbc_models.files import replacing, write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this file.")
+]
 
 _PICTURES = (".png", ".svg", ".pdf")
 

@@ -18,6 +18,7 @@ from tbc_models.cli.data_options import (
     open_specified,
 )
 from tbc_models.cli.terminal import (
+    JsonFile,
     errors_in_one_line,
     plain_table,
     print_error,
@@ -60,10 +61,7 @@ def evaluate_network(
             metavar="FILE", help="Plot the confusion matrix to this PNG, SVG or PDF file."
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
     debug: Debug = False,
 ) -> None:
     """Test a trained network: top-1, top-5, and which classes it confuses most often."""
@@ -134,10 +132,7 @@ def predict_classes(
     top: Annotated[
         int, typer.Option(min=1, metavar="K", help="Number of classes to name for each image.")
     ] = 5,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the results to this file."),
-    ] = None,
+    json_file: JsonFile = None,
     debug: Debug = False,
 ) -> None:
     """Name the most probable classes of your own images, with their probabilities.

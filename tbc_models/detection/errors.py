@@ -77,8 +77,6 @@ def count_errors(
     """
     check_image("prediction", prediction, ("boxes", "labels", "scores"))
     check_image("target", target, ("boxes", "labels"))
-    if not prediction["scores"].isfinite().all():
-        raise ValueError("`prediction['scores']` must be finite")
     if not 0 <= least_score <= 1:
         raise ValueError(f"`least_score` (={least_score}) must be from 0 to 1")
 

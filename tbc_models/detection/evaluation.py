@@ -225,8 +225,6 @@ def _check(predictions: Sequence[Prediction], targets: Sequence[Target], shapes:
     for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         check_image(f"predictions[{i}]", prediction, (shapes, "labels", "scores"))
         check_image(f"targets[{i}]", target, (shapes, "labels"))
-        if not prediction["scores"].isfinite().all():
-            raise ValueError(f"`predictions[{i}]['scores']` must be finite")
         if shapes == "masks":
             found, true = (tuple(image["masks"].shape[-2:]) for image in (prediction, target))
             if found != true:
@@ -260,6 +258,8 @@ def check_image(name: str, image: Target, keys: tuple[str, ...]) -> None:
             raise ValueError(
                 f"`{name}[{key!r}]` has {len(image[key])} rows, but `labels` has {objects}"
             )
+    if "scores" in keys and not image["scores"].isfinite().all():
+        raise ValueError(f"`{name}['scores']` must be finite")
     if "boxes" in keys and image["boxes"].shape != (objects, 4):
         raise ValueError(
             f"`{name}['boxes']` must have the shape ({objects}, 4), not"

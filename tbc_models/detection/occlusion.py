@@ -10,7 +10,7 @@ give on the same images.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Subset
 
-from tbc_models.data.instances import InstanceData, without_folders
+from tbc_models.data.instances import InstanceData, Progress, without_folders
 from tbc_models.data.occlusion import Reading, naming_image, single_objects
-from tbc_models.detection.errors import count_errors
+from tbc_models.detection.errors import ERRORS, count_errors
 from tbc_models.detection.evaluation import coco_evaluations
 from tbc_models.detection.matching import average_precisions, match
 from tbc_models.detection.run import TrainedDetector
@@ -36,13 +36,12 @@ BINS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
 LEAST_IMAGES = 10
 """Fewest images that get an interval. With fewer, resampling says nothing about other images."""
 
-WRONG = ("class", "location", "both", "duplicate", "background")
+WRONG = tuple(error for error in ERRORS if error != "missed")
 """The errors that are false positives."""
 
 _AT_75 = 5  # IoU 0.75
 
 Samples = dict[str, NDArray[np.float64]]
-Progress = Callable[[int, int], None]
 
 
 class _Tested(NamedTuple):

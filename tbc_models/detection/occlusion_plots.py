@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -110,9 +111,7 @@ def distribution_figure(report: Row) -> Figure:
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         rows = [row for row in report["rows"] if row["reading"].startswith(kind)]
         for i, row in enumerate(rows):
-            shares = [
-                100 * k / (len(row["percentiles"]) - 1) for k in range(len(row["percentiles"]))
-            ]
+            shares = np.linspace(0, 100, len(row["percentiles"]))
             style = "-" if row["reading"].endswith("sum") else "--"
             label = row["reading"].partition(", ")[2]
             axes.plot(row["percentiles"], shares, style, color=COLOURS[i // 2], label=label)

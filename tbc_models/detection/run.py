@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +132,7 @@ def read_detector(where: str | Path) -> TrainedDetector:
         The detector, and the settings of its run.
 
     Raises:
-        RunError: if there is no such file or detector, or it is another kind of file.
+        RunError: if no such file or detector exists, or the file is of another kind.
         OSError: if it cannot be read.
 
     Example:
@@ -165,20 +164,17 @@ def read_detector(where: str | Path) -> TrainedDetector:
     return TrainedDetector(settings, detector.eval())
 
 
-def save_detector(file: Path, trained: TrainedDetector, *, half: bool = False) -> None:
+def save_detector(file: Path, trained: TrainedDetector) -> None:
     """Save the weights of a detector, with what is needed to build it again.
 
     Args:
         file: safetensors file to write; an existing one is replaced once the new one is complete.
         trained: the detector, and the settings of its run.
-        half: whether to round the weights to float16, which makes the file half as large.
 
     Raises:
         OSError: if the file cannot be written.
     """
     settings, detector = trained
-    if half:
-        detector = deepcopy(detector).half()
     exporting.save(file, detector, name=settings.detector, options=asdict(settings))
 
 

@@ -30,7 +30,7 @@ def find_detector(where: str | Path) -> Path:
         The file.
 
     Raises:
-        RunError: if there is no such file and no such detector.
+        RunError: if neither a file nor a detector that ships has this name.
 
     Example:
         >>> find_detector("mask-rcnn-tied_resnet14_s-scenes").name

@@ -10,13 +10,13 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from tbc_models.data.errors import BadImageError
 from tbc_models.data.folders import read_images
-from tbc_models.data.instances import InstanceData, Target
+from tbc_models.data.instances import InstanceData, Progress, Target
 from tbc_models.detection.cityscapes_ap import CityscapesEvaluation
 from tbc_models.detection.evaluation import Evaluation, coco_evaluations
 from tbc_models.detection.loading import DetectionImages
 from tbc_models.detection.run import TrainedDetector
 from tbc_models.detection.voc_ap import VOCEvaluation
-from tbc_models.training.launching import list_classes
+from tbc_models.training.launching import check_classes
 from tbc_models.training.settings import RunError
 
 
@@ -41,7 +41,7 @@ def evaluate_detector(
     data: InstanceData,
     *,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> DetectionScores:
     """Test a detector.
 
@@ -82,12 +82,7 @@ def check_data(trained: TrainedDetector, data: InstanceData) -> None:
             some.
     """
     settings = trained.settings
-    if list(data.classes) != settings.classes:
-        raise RunError(
-            f"{data.name} has {list_classes(data.classes)}, but the detector knows "
-            f"{list_classes(settings.classes)}",
-            option="data",
-        )
+    check_classes(data.name, data.classes, "detector", settings.classes)
     if settings.masks and not data.masks:
         raise RunError(
             f"{settings.detector} predicts masks, but {data.name} has none to compare them with",
@@ -100,7 +95,7 @@ def detections(
     data: InstanceData,
     *,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[list[dict[str, Tensor]], tuple[Target, ...]]]:
     """Detect the objects of all test images; on a GPU if there is one, where the detector stays.
 

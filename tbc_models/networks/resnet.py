@@ -203,8 +203,13 @@ def plain_resnet14(pretrained: bool = False, **options: Any) -> nn.Module:
     It has the same trunk, depth and start, and three quarters of the channels, so that its
     parameters and MACs are nearly the same. Options: those of timm's ResNet.
     """
-    defaults: dict[str, Any] = {"zero_init_last": False, "layers": (1, 1, 1, 1)}
-    defaults |= {"block": Bottleneck, "channels": (24, 48, 96, 192)}
-    return set_minimum_size(
-        build_model_with_cfg(SmallImageResNet, "plain_resnet14", pretrained, **defaults | options)
+    return create_resnet(
+        "plain_resnet14",
+        pretrained,
+        options,
+        SmallImageResNet,
+        block=Bottleneck,
+        zero_init_last=False,
+        layers=(1, 1, 1, 1),
+        channels=(24, 48, 96, 192),
     )

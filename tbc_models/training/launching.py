@@ -265,6 +265,25 @@ def quietly() -> Iterator[None]:
         yield
 
 
+def check_classes(data: str, classes: Sequence[str], what: str, known: Sequence[str]) -> None:
+    """Check that a data set has the classes that were learned.
+
+    Args:
+        data: name of the data set.
+        classes: its classes.
+        what: what learned, such as "network".
+        known: the classes that it learned.
+
+    Raises:
+        RunError: if they differ.
+    """
+    if list(classes) != list(known):
+        raise RunError(
+            f"{data} has {list_classes(classes)}, but the {what} knows {list_classes(known)}",
+            option="data",
+        )
+
+
 def list_classes(names: Sequence[str]) -> str:
     """Write how many classes there are, and the first ones."""
     some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

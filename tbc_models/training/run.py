@@ -14,7 +14,7 @@ from tbc_models.data import Data
 from tbc_models.files import WEIGHTS
 from tbc_models.training.callbacks import LAST, Checkpoint, Report, Row, read_checkpoint
 from tbc_models.training.classifier import Classifier, average
-from tbc_models.training.launching import NO_FILES, Run, list_classes, make_trainer, quietly
+from tbc_models.training.launching import NO_FILES, Run, check_classes, make_trainer, quietly
 from tbc_models.training.loading import LabelledImages
 from tbc_models.training.plots import curves
 from tbc_models.training.recipes import RECIPES, Recipe
@@ -201,12 +201,7 @@ def evaluate(
     if isinstance(checkpoint, Path):
         checkpoint = read_checkpoint(checkpoint)
     settings = checkpoint.settings
-    if list(data.classes) != settings.classes:
-        raise RunError(
-            f"{data.name} has {list_classes(data.classes)}, but the network knows "
-            f"{list_classes(settings.classes)}",
-            option="data",
-        )
+    check_classes(data.name, data.classes, "network", settings.classes)
     if data.channels != settings.channels:
         raise RunError(
             f"the images of {data.name} have {data.channels} channels, but the network takes "
