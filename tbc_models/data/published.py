@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST, VisionDataset
 
@@ -19,7 +20,11 @@ _READERS: dict[str, tuple[str, Any, str]] = {
         FashionMNIST,
         "its four .gz files, or the same unpacked in FashionMNIST/raw",
     ),
-    "cifar10": ("CIFAR-10", CIFAR10, "the folder cifar-10-batches-py"),
+    "cifar10": (
+        "CIFAR-10",
+        CIFAR10,
+        "the folder cifar-10-batches-py, or cifar-10-batches-bin",
+    ),
     "cifar100": ("CIFAR-100", CIFAR100, "the folder cifar-100-python"),
 }
 # The packages of Debian that have a data set, and where they install it.
@@ -66,6 +71,40 @@ class PackedFashionMNIST(FashionMNIST):  # type: ignore[misc]
         self.targets = torch.frombuffer(labels, dtype=torch.uint8).long()
 
 
+class BinaryCIFAR10(CIFAR10):  # type: ignore[misc]
+    """CIFAR-10 in the binary version of those who published it.
+
+    Args:
+        root: the folder that holds cifar-10-batches-bin.
+        train: whether to read the images for training, or those for testing.
+
+    Raises:
+        OSError: if a file is missing.
+        ValueError: if a file is damaged.
+    """
+
+    def __init__(self, root: Path, *, train: bool) -> None:
+        VisionDataset.__init__(self, root)
+        self.train = train
+        folder = root / "cifar-10-batches-bin"
+        files = self.train_list if train else self.test_list
+        # Each of the 10,000 rows of a file is a label and an image (3, 32, 32).
+        rows = np.stack(
+            [np.fromfile(folder / f"{f}.bin", np.uint8).reshape(10_000, 3073) for f, _ in files]
+        )
+        self.targets = rows[..., 0].flatten().tolist()
+        self.data = rows[..., 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        self.classes = (folder / "batches.meta.txt").read_text().split()
+
+
+# The form in which the data were published, where torchvision reads another: what there is to see
+# in the folder, and the class that reads it.
+_AS_PUBLISHED: dict[str, tuple[str, Any]] = {
+    "fashion-mnist": ("train-images-idx3-ubyte.gz", PackedFashionMNIST),
+    "cifar10": ("cifar-10-batches-bin", BinaryCIFAR10),
+}
+
+
 def open_published(kind: str, path: Path | None, *, download: bool = False) -> Data:
     """Open a data set that torchvision reads, as `open_data` describes it."""
     if path is not None and path.exists() and not path.is_dir():
@@ -102,8 +141,8 @@ def _read(kind: str, path: Path | None, download: bool) -> list[Any]:
     if path is None:
         expected += f" (write {kind}:PATH for another folder)"
     for place in folders:
-        packed = reader is FashionMNIST and (place / "train-images-idx3-ubyte.gz").exists()
-        read = PackedFashionMNIST if packed else reader
+        seen, published = _AS_PUBLISHED.get(kind, ("", reader))
+        read = published if (place / seen).exists() else reader
         with suppress(Exception):  # a damaged file raises many types
             return [read(place, train=part) for part in parts]
     if not download:
