@@ -19,6 +19,7 @@ from tbc_models.cli import (
     networks,
     occlusion,
     paper,
+    tie,
     train,
     trained,
 )
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (check, paper, networks, train, trained, compare):
+for group in (check, paper, networks, tie, train, trained, compare):
     app.add_typer(group.app)
 detect.app.add_typer(detected.app)
 detect.app.add_typer(occlusion.app)
