@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .algorithms import repeat_for_blocks
 from .checks import as_int
 from .modules import TiedBlockConv2d, TiedBlockLinear
+from .nearest import nearest_thin, part_lost
 from .operators import operator_of
 
 Weights = Literal["nearest", "random"]
@@ -86,14 +87,9 @@ def tie(
 ) -> Tying:
     """Copy a network with its convolutions and linear layers tied: SC to TBC, GC to TGC, FC to TFC.
 
-    A tied layer equals a plain one whose weight T(W′) has the thin weight W′ in each of its B
-    diagonal blocks and zeros elsewhere. For a weight W with the blocks W_bc, the nearest thin
-    weight is the W′ that minimises, in each group,
-
-        ‖W − T(W′)‖² = Σ_{b≠c} ‖W_bc‖² + Σ_b ‖W_bb − W′‖².
-
-    Only the second sum depends on W′, so W′ is the mean of the diagonal blocks. The bias is the
-    mean over the blocks too. Most of W is lost: the copy is a starting point for training.
+    A tied layer receives the thin weight W′ that is nearest to the old weight W: the mean of the
+    diagonal blocks of W (see `nearest`). The bias is the mean over the blocks. Most of W is lost:
+    the copy is a starting point for training.
 
     A network that reads the weight of a layer directly, as the attention of BEiT does, cannot run
     with that layer tied; exclude it with `where`. Layers that PyTorch's own modules read this way
@@ -324,26 +320,13 @@ def _tie_layer(
     if weights == "random":
         thin, thin_bias = _values(new)
     else:
-        thin = _diagonal(weight, groups, blocks).mean(-1).flatten(0, 1).contiguous()
-        thin_bias = None if bias is None else bias.unflatten(0, (groups, blocks, -1)).mean(1)
-        error = None if weight.is_meta else _relative_error(weight, thin, groups, blocks)
-    _fill(new, thin, None if thin_bias is None else thin_bias.flatten(), layer)
+        shared = {"groups": groups, "blocks": blocks}
+        thin = nearest_thin(weight, **shared)
+        thin_bias = None if bias is None else nearest_thin(bias, **shared)
+        error = None if weight.is_meta else part_lost(weight, thin, **shared)
+    _fill(new, thin, thin_bias, layer)
     before, after = (sum(p.numel() for p in one.parameters()) for one in (layer, new))
     return new, TiedLayer(name, operator_of(layer), operator_of(new), before, after, error)
-
-
-def _diagonal(weight: Tensor, groups: int, blocks: int) -> Tensor:
-    """Return a view of the diagonal blocks of a weight: (G, C_out/(G·B), C_in/(G·B), …, B)."""
-    blockwise: Tensor = weight.unflatten(0, (groups, blocks, -1)).unflatten(3, (blocks, -1))
-    return blockwise.diagonal(dim1=1, dim2=3)
-
-
-def _relative_error(weight: Tensor, thin: Tensor, groups: int, blocks: int) -> float:
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    rest = weight.to(dtype, copy=True)
-    _diagonal(rest, groups, blocks).sub_(thin.unflatten(0, (groups, -1)).unsqueeze(-1))
-    whole = float(torch.linalg.vector_norm(weight, dtype=dtype))
-    return float(torch.linalg.vector_norm(rest)) / whole if whole else 0.0
 
 
 def _untie_layer(layer: TiedBlockConv2d | TiedBlockLinear) -> Any:  # the plain layer of its kind

@@ -121,6 +121,23 @@ def test_weights_that_are_tied_already_lose_nothing() -> None:
     assert tie(zero, blocks=2).tied[0].error == 0
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "test_vit"])
+def test_a_tied_network_starts_from_the_weights_of_a_plain_one(name: str) -> None:
+    """What `tie` makes of a trained network, made of a network that was built tied."""
+    plain, built_tied = network(name), name == "resnet20"
+    expected = tie(plain, blocks=2, where="layer*" if built_tied else None)
+    tied = network("tbc_resnet20") if built_tied else tie(plain, blocks=2, weights="random").model
+    loaded = tbc_gpu.load_nearest(tied, plain.state_dict())
+    assert loaded == [layer.name for layer in expected.tied]
+    for key, value in expected.model.state_dict().items():
+        assert torch.equal(tied.state_dict()[key], value), key
+    # What is tied already is copied.
+    again = copy.deepcopy(tied)
+    assert tbc_gpu.load_nearest(again, tied.state_dict()) == []
+    with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
+        tbc_gpu.load_nearest(tied, network("resnet26").state_dict())
+
+
 def test_random_weights_are_drawn_for_the_thin_fan_in() -> None:
     torch.manual_seed(0)
     tying = tie(nn.Linear(400, 4000), blocks=4, weights="random")
