@@ -34,6 +34,7 @@ def save(
     blocks: int | None = None,
     where: str = "*",
     weights: str = "nearest",
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Save the weights of a network, with what is needed to build it again.
 
@@ -45,6 +46,7 @@ def save(
         blocks: number of blocks it was tied with; None if it was not tied.
         where: pattern of the layers that were tied.
         weights: how the tied weights were chosen, "nearest" or "random".
+        metadata: more for the metadata of the file.
 
     Raises:
         OSError: if the file cannot be written.
@@ -62,11 +64,13 @@ def save(
         how["options"] = json.dumps(options)
     if blocks is not None:
         how |= {"blocks": str(blocks), "where": where, "weights": weights}
+    how |= metadata or {}
     with replacing(file) as temporary:
         try:
             save_model(model, str(temporary), how)
         except SafetensorError as error:
             raise OSError(str(error)) from None
+        _sort_header(temporary)
 
 
 def load(name: str, file: Path) -> nn.Module:
@@ -143,6 +147,16 @@ def round_to_half(weights: Path, file: Path) -> None:
                 raise ValueError(f"{name} of {weights} has values that float16 does not have")
     with replacing(file) as temporary:
         save_file(tensors, temporary, how)
+        _sort_header(temporary)
+
+
+def _sort_header(file: Path) -> None:
+    """Sort the metadata, which safetensors writes in random order: equal weights, equal files."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of eight bytes
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
 
 
 def to_onnx(network: nn.Module, file: Path, size: int) -> float:

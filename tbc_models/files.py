@@ -1,4 +1,4 @@
-"""Write files so that a crash leaves either the old file or the new one, each complete.
+"""Write files so that a crash leaves either the old file or the new one; find trained weights.
 
 Nothing here imports PyTorch, so that the command line refuses a wrong file at once.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 
 WEIGHTS = "weights.safetensors"
 """The file into which a finished training run saves the weights, beside its checkpoints."""
+WEIGHTS_OF_NETWORKS = Path(__file__).parent / "networks" / "weights"
+"""The folder of the trained weights that ship with the package, NETWORK.TAG.safetensors."""
 
 
 @contextmanager
@@ -101,3 +103,54 @@ def require_safetensors(file: Path) -> None:
         start = opened.read(9)
     if start[8:] != b"{":  # eight bytes are the length of the header, which is JSON
         raise ValueError(f"{file} is not a safetensors file")
+
+
+def shipped_weights() -> dict[str, Path]:
+    """List the trained networks that ship with the package.
+
+    Returns:
+        A dict from their names, NETWORK.TAG as timm has them, to the files of their weights.
+
+    Example:
+        >>> all(file.is_file() for file in shipped_weights().values())
+        True
+    """
+    return {file.stem: file for file in sorted(WEIGHTS_OF_NETWORKS.glob("*.safetensors"))}
+
+
+def find_weights(where: str | Path) -> Path:
+    """Find a trained network, and check from its first bytes that the file can hold one.
+
+    Args:
+        where: a checkpoint, a safetensors file, or the name of a network that ships.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if there is no such file and no such name, or the file is of another kind.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> find_weights("/no/such/file")
+        Traceback (most recent call last):
+        ...
+        ValueError: /no/such/file does not exist; ...
+    """
+    file = Path(where)
+    if file.is_dir():
+        raise ValueError(f"{where} is a folder: name a file in it, such as {file / 'last.ckpt'}")
+    if not file.exists():
+        names = shipped_weights()
+        if str(where) in names:
+            return names[str(where)]
+        ship = f"those that ship are {', '.join(names)}" if names else "none ship by name"
+        raise ValueError(f"{where} does not exist; of trained networks, {ship}")
+    if not zipfile.is_zipfile(file):  # as torch.save writes
+        try:
+            require_safetensors(file)
+        except ValueError:
+            raise ValueError(
+                f"{file} is not a checkpoint of `tbc train`, nor weights that it saved"
+            ) from None
+    return file

@@ -39,6 +39,28 @@ SaveEvery = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Resume the run in DIR; start it if there is none.")
 ]
+Teacher = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|NAME",
+        help="Learn from the outputs of this trained network too (distillation).",
+    ),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        metavar="T", help="Temperature that softens the outputs of network and teacher alike."
+    ),
+]
+TeacherWeight = Annotated[
+    float,
+    typer.Option(
+        metavar="W",
+        min=0,
+        max=1,
+        help="Part of the loss that compares with the teacher; the rest compares with the labels.",
+    ),
+]
 
 RUN_REMEDIES = {
     "resume": "resume it with --resume, or choose another folder with --out",

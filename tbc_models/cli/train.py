@@ -29,6 +29,9 @@ from tbc_models.cli.run_options import (
     Resume,
     SaveEvery,
     Seed,
+    Teacher,
+    TeacherWeight,
+    Temperature,
     check_run_options,
 )
 from tbc_models.cli.terminal import errors_in_one_line, setting
@@ -38,6 +41,9 @@ _TRAIN_REMEDIES = {
     **DATA_REMEDIES,
     **RUN_REMEDIES,
     "size": "choose another image size with --size",
+    "weights": "a tied network starts from the weights of a plain one with --tie-from",
+    "tie_from": "use --weights if both are tied",
+    "teacher": "choose another one with --teacher",
 }
 
 app = typer.Typer()
@@ -49,6 +55,9 @@ app = typer.Typer()
     "- `tbc train --model tied_resnet50 --data imagefolder:photos --out runs/photos`\n\n"
     "- `tbc train --model tied_resnet50 --data imagenet:/data/imagenet --recipe paper --devices 8 "
     "--precision bf16-mixed --channels-last --out runs/r50 --resume`\n\n"
+    "- `tbc train --model resnet20 --data imagefolder:photos --weights resnet20.cifar10`\n\n"
+    "- `tbc train --model tbc_resnet20 --data cifar10 --tie-from resnet20.cifar10 "
+    "--teacher resnet20.cifar10`\n\n"
     "- `torchrun --nproc_per_node=8 -m tbc_models train --model tied_resnet50 "
     "--data imagenet:/data/imagenet`",
 )
@@ -83,6 +92,24 @@ def train_network(
             "signs and everything else that has another meaning when it is mirrored.",
         ),
     ] = False,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Start from trained weights of this network.  [default: from random ones]",
+        ),
+    ] = "",
+    tie_from: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Start a tied network from trained weights of the same network without ties: each "
+            "layer from the nearest weights that it can have.",
+        ),
+    ] = "",
+    teacher: Teacher = "",
+    temperature: Temperature = 4.0,
+    teacher_weight: TeacherWeight = 0.9,
     seed: Seed = 0,
     devices: Devices = 1,
     nodes: Nodes = 1,
@@ -115,6 +142,10 @@ def train_network(
     all epochs are complete, weights.safetensors. On one CPU, a run that was killed and resumed ends
     with the same weights, bit for bit, as a run that was not. The test images are scored after each
     epoch and are not used for training, but best.ckpt is of the epoch that scored best on them.
+
+    FILE is last.ckpt, best.ckpt or weights.safetensors of a run, or what `tbc tie` wrote. NAME is a
+    network of which trained weights ship (`tbc models --pretrained`), or for which timm has some. A
+    classifier for other classes starts at random.
 
     For several GPUs give --devices, or start the command with torchrun; for several machines give
     --nodes, under SLURM or torchrun. Each batch is divided among all devices.
@@ -154,6 +185,11 @@ def train_network(
             size=size,
             seed=seed,
             mirror=not no_mirror,
+            weights=weights,
+            tie_from=tie_from,
+            teacher=teacher,
+            temperature=temperature,
+            teacher_weight=teacher_weight,
         )
         folder = out or Path("runs") / f"{model}-{specification.label}-{chosen}"
         score = train(

@@ -1,6 +1,5 @@
 """`tbc evaluate` and `tbc predict`."""
 
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,7 @@ from tbc_models.cli.terminal import (
 )
 from tbc_models.data.errors import BadImageError, DataError
 from tbc_models.data.specification import parse_specification
+from tbc_models.files import find_weights
 
 CheckpointFile = typer.Argument(metavar="CHECKPOINT", help="A file that `tbc train` wrote.")
 _EVALUATE_REMEDIES = {**DATA_REMEDIES, "data": "choose other data with --data"}
@@ -68,14 +68,14 @@ def evaluate_network(
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")
     with errors_in_one_line(_EVALUATE_REMEDIES, debug=debug):
-        _require_checkpoint(checkpoint)
+        find_weights(checkpoint)
         named = None if data is None else parse_specification(data)
 
-        from tbc_models.training.callbacks import read_checkpoint
         from tbc_models.training.run import evaluate
         from tbc_models.training.settings import Machine
+        from tbc_models.training.trained import open_trained
 
-        trained = read_checkpoint(checkpoint)
+        trained = open_trained(checkpoint)
         try:
             specification = named or parse_specification(trained.settings.data)
             opened = open_specified(specification, skip_bad_images, download)
@@ -143,14 +143,14 @@ def predict_classes(
     """
     require_writable(json_file, "--json")
     with errors_in_one_line(debug=debug):
-        _require_checkpoint(checkpoint)
+        find_weights(checkpoint)
         for file in images:
             require_file(file)
 
-        from tbc_models.training.callbacks import read_checkpoint
         from tbc_models.training.predict import predict
+        from tbc_models.training.trained import open_trained
 
-        trained = read_checkpoint(checkpoint)
+        trained = open_trained(checkpoint)
         bad: list[BadImageError] = []
         found = list(predict(trained, images, top=top, skipped=bad.append))
         shown = plain_table("image", "class", "probability", left=2)
@@ -169,11 +169,3 @@ def predict_classes(
             print_error(str(error))
         if bad:
             raise typer.Exit(1)
-
-
-def _require_checkpoint(file: Path) -> None:
-    """Refuse what is not a checkpoint of `tbc train` before PyTorch is imported to read it."""
-    require_file(file)
-    if not zipfile.is_zipfile(file):  # as torch.save writes
-        advice = ": use last.ckpt beside it" if file.with_name("last.ckpt").exists() else ""
-        raise ValueError(f"{file} is not a checkpoint of `tbc train`{advice}")

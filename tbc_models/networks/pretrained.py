@@ -7,12 +7,11 @@ network connection. Such a file is the weights.safetensors of a run of `tbc trai
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
-WEIGHTS_OF_NETWORKS = Path(__file__).parent / "weights"
+from tbc_models.files import shipped_weights
 
 
 def with_shipped(configurations: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -31,8 +30,8 @@ def with_shipped(configurations: Mapping[str, dict[str, Any]]) -> dict[str, Any]
         ['no_such_network']
     """
     found = {}
-    for file in sorted(WEIGHTS_OF_NETWORKS.glob("*.safetensors")):
-        network, _, _ = file.stem.partition(".")
+    for name, file in shipped_weights().items():
+        network, _, _ = name.partition(".")
         if network in configurations:
             with safe_open(file, framework="pt") as opened:
                 options = json.loads(opened.metadata()["options"])
@@ -41,6 +40,6 @@ def with_shipped(configurations: Mapping[str, dict[str, Any]]) -> dict[str, Any]
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in options["pretrained_cfg_overlay"].items()
             }
-            found[file.stem] = configurations[network] | trained | {"file": str(file)}
+            found[name] = configurations[network] | trained | {"file": str(file)}
     tagged = {name.partition(".")[0] for name in found}
     return found | {name: cfg for name, cfg in configurations.items() if name not in tagged}

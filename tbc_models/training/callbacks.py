@@ -17,7 +17,6 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from matplotlib.figure import Figure
-from torch import nn
 
 from tbc_models.files import replacing, write_text
 from tbc_models.training.classifier import DivergedError
@@ -55,49 +54,14 @@ class WriteError(OSError):
     """The parameter that continues the run when there is room again."""
 
 
-class Checkpoint(NamedTuple):
-    """What `read_checkpoint` reads.
-
-    Attributes:
-        settings: settings of the run that wrote it.
-        content: everything in the file, as Lightning lays it out.
-    """
-
-    settings: Settings
-    content: dict[str, Any]
-
-    def network(self) -> nn.Module:
-        """Build the network with the weights that are tested: their average, if there is one.
-
-        Returns:
-            The network, in evaluation mode.
-
-        Raises:
-            RunError: if the weights are not those of the network.
-        """
-        network = self.settings.network()
-        weights = {
-            name.removeprefix("network."): value
-            for name, value in self.content["state_dict"].items()
-            if name.startswith("network.")
-        }
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError:
-            raise RunError(
-                f"the checkpoint does not hold the weights of {self.settings.model}"
-            ) from None
-        return network.eval()
-
-
-def read_checkpoint(file: Path) -> Checkpoint:
-    """Read a checkpoint, without running any code that it may hold.
+def read_checkpoint(file: Path) -> tuple[Settings, dict[str, Any]]:
+    """Read a checkpoint of `train`, without running any code that it may hold.
 
     Args:
         file: a file that `train` wrote.
 
     Returns:
-        The settings of its run, and everything in it.
+        The settings of its run, and everything in the file, as Lightning lays it out.
 
     Raises:
         RunError: if it is not a checkpoint of `train`.
@@ -109,7 +73,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         ...
         tbc_models.training.settings.RunError: ...callbacks.py is not a checkpoint of `tbc train`
     """
-    return Checkpoint(*read_settings(file, Settings, "tbc train"))
+    return read_settings(file, Settings, "tbc train")
 
 
 def read_settings(file: Path, kind: type[S], command: str) -> tuple[S, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """One step of training and one of testing, for Lightning; and the average of the weights."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -62,6 +62,48 @@ class Learner(L.LightningModule):
         self.log("train/loss", loss.detach())
 
 
+class Teaching(NamedTuple):
+    """How a trained network, the teacher, takes part in the loss (Hinton et al. 2015).
+
+    The loss becomes (1 − w) · L + w · T² · KL(softmax(teacher / T) ‖ softmax(network / T)), where L
+    compares with the labels, and T² keeps the gradients as large as without a temperature. A
+    `NamedTuple`, so that PyTorch does not take the teacher for a part of the network: checkpoints
+    and averages are without it.
+
+    Attributes:
+        teacher: in evaluation mode; it sees the same augmented images.
+        temperature: T, which softens both outputs.
+        weight: w, from 0 to 1.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0]])
+        >>> teaching = Teaching(lambda images: logits, temperature=4.0, weight=0.5)
+        >>> teaching.loss(torch.tensor(0.6), torch.zeros(1, 3, 8, 8), logits)
+        tensor(0.3000)
+    """
+
+    teacher: nn.Module
+    temperature: float
+    weight: float
+
+    def loss(self, loss: Tensor, images: Tensor, logits: Tensor) -> Tensor:
+        """Mix the loss of a batch with the distance of its logits from the teacher's.
+
+        Args:
+            loss: that compares with the labels, a number.
+            images: the batch, (N, C, H, W).
+            logits: outputs of the network that learns, (N, classes).
+
+        Returns:
+            The loss, a number.
+        """
+        with torch.no_grad():
+            soft_targets = (self.teacher(images).float() / self.temperature).log_softmax(1)
+        softened = (logits.float() / self.temperature).log_softmax(1)
+        distance = F.kl_div(softened, soft_targets, reduction="batchmean", log_target=True)
+        return (1 - self.weight) * loss + self.weight * self.temperature**2 * distance
+
+
 class Classifier(Learner):
     """A network that learns to tell classes apart.
 
@@ -75,6 +117,7 @@ class Classifier(Learner):
             weights should be, too.
         compile: whether to compile the network before the first step.
         settings: settings of the run, stored in its checkpoints.
+        teaching: a trained network whose outputs are targets too.
 
     Example:
         >>> from tbc_models.training.recipes import RECIPES
@@ -95,8 +138,10 @@ class Classifier(Learner):
         channels_last: bool = False,
         compile: bool = False,
         settings: dict[str, Any] | None = None,
+        teaching: Teaching | None = None,
     ) -> None:
         super().__init__(seed, settings)
+        self.teaching = teaching
         self.network, self.recipe, self.steps = network, recipe, steps
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.compiled = compile
@@ -126,7 +171,9 @@ class Classifier(Learner):
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_start(self) -> None:
-        """Compile the network in place, so that its parameters keep their names."""
+        """Move the teacher; compile the network in place, so its parameters keep their names."""
+        if self.teaching:
+            self.teaching.teacher.to(self.device).to(memory_format=self.memory_format)
         if self.compiled:
             self.network.compile()
 
@@ -135,6 +182,8 @@ class Classifier(Learner):
         images, targets = self.mix(*batch)
         logits = self(images)
         loss = self.loss(logits, targets)
+        if self.teaching:
+            loss = self.teaching.loss(loss, images, logits)
         self.log_loss(loss)
         return {"loss": loss, "top-1": (logits.argmax(1) == batch[1]).double().mean()}
 

@@ -8,8 +8,8 @@ import torch
 
 from tbc_models.data.errors import BadImageError
 from tbc_models.data.folders import read_images
-from tbc_models.training.callbacks import Checkpoint, read_checkpoint
 from tbc_models.training.recipes import to_evaluate
+from tbc_models.training.trained import Trained, open_trained
 
 
 class Prediction(NamedTuple):
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    checkpoint: Path | Checkpoint,
+    trained: str | Path | Trained,
     images: Sequence[Path],
     *,
     top: int = 5,
@@ -38,7 +38,7 @@ def predict(
     The images are read, cropped and normalised as test images are.
 
     Args:
-        checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
+        trained: a trained network, as `open_trained` takes it or returns it.
         images: image files. They are converted to grey if the network takes one channel.
         top: number of classes to name; all of them if the network knows fewer.
         skipped: called with the error of each file that is not a readable image. By default the
@@ -48,20 +48,20 @@ def predict(
         A prediction for each image.
 
     Raises:
-        RunError: if it is not a checkpoint of `train`.
+        RunError: if there is no such trained network.
         BadImageError: if a file is not a readable image and `skipped` is None; it names the file.
-        OSError: if the checkpoint cannot be read.
+        OSError: if the file of the network cannot be read.
 
     Example:
         >>> next(predict(Path("/no/such/file"), [Path("photo.jpg")]))
         Traceback (most recent call last):
         ...
-        FileNotFoundError: ...
+        tbc_models.training.settings.RunError: /no/such/file does not exist; ...
     """
-    if isinstance(checkpoint, Path):
-        checkpoint = read_checkpoint(checkpoint)
-    settings = checkpoint.settings
-    network = checkpoint.network()
+    if not isinstance(trained, Trained):
+        trained = open_trained(trained)
+    settings = trained.settings
+    network = trained.network()
     prepare = to_evaluate(settings.whole_recipe(), settings, settings.size)
     for file, image in read_images(images, skipped):
         prepared = prepare(image.convert("L") if settings.channels == 1 else image)

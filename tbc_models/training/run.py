@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from tbc_models import exporting
 from tbc_models.data import Data
 from tbc_models.files import WEIGHTS
-from tbc_models.training.callbacks import LAST, Checkpoint, Report, Row, read_checkpoint
+from tbc_models.training.callbacks import LAST, Report, Row
 from tbc_models.training.classifier import Classifier, average
 from tbc_models.training.launching import NO_FILES, Run, check_classes, make_trainer, quietly
 from tbc_models.training.loading import LabelledImages
 from tbc_models.training.plots import curves
 from tbc_models.training.recipes import RECIPES, Recipe
 from tbc_models.training.settings import Machine, RunError, Settings, is_first, scaled_rate
+from tbc_models.training.starting import start, teaching_of
+from tbc_models.training.trained import Trained, describe_training, open_trained
 
 
 class Score(NamedTuple):
@@ -66,7 +68,8 @@ def train(
         The score on the test images after the last epoch.
 
     Raises:
-        RunError: if `out` holds a run and `resume` is false, or if it holds another run.
+        RunError: if `out` holds a run and `resume` is false, if it holds another run, or if trained
+            weights to start from, or a teacher, cannot be loaded or do not fit.
         DivergedError: if a loss or a weight is not finite; it names the last good checkpoint.
         WriteError: if a file cannot be written; the last good checkpoint stays.
         StoppedError: if SIGINT (Ctrl-C) or SIGTERM stopped the run.
@@ -85,8 +88,11 @@ def train(
     machine.check(settings.batch_size, len(data.test))
     last = out / LAST
     run = Run(out, settings, "tbc train", resume=resume)
+    network = start(settings) if run.step is None else settings.network()
+    learner = _classifier(
+        network, settings, machine, settings=asdict(settings), teaching=teaching_of(settings)
+    )
     run.begin(say, _summary(settings, data))
-    learner = _classifier(settings.network(), settings, machine, asdict(settings))
     data = replace(data, mirror=settings.mirror)
     images = LabelledImages(
         data, learner.recipe, seed=settings.seed, size=settings.size, workers=machine.workers
@@ -118,9 +124,12 @@ def train(
         }
         exporting.save(
             out / WEIGHTS,
-            read_checkpoint(last).network(),
+            open_trained(last).network(),
             name=settings.model,
+            blocks=settings.blocks if settings.blocks > 1 else None,
+            where=settings.where,
             options=settings.network_options() | {"pretrained_cfg_overlay": trained_with},
+            metadata=describe_training(settings, machine),
         )
     return _score(row)
 
@@ -175,12 +184,12 @@ class EvaluationResult(NamedTuple):
 
 
 def evaluate(
-    checkpoint: Path | Checkpoint, data: Data, machine: Machine | None = None
+    trained: str | Path | Trained, data: Data, machine: Machine | None = None
 ) -> EvaluationResult:
     """Test a trained network.
 
     Args:
-        checkpoint: a file that `train` wrote, or what `read_checkpoint` read from it.
+        trained: a trained network, as `open_trained` takes it or returns it.
         data: images for testing; they must have the classes that the network knows.
         machine: where and how to compute; by default on one device.
 
@@ -188,7 +197,7 @@ def evaluate(
         The score, which class was predicted for which, and the settings of the run.
 
     Raises:
-        RunError: if it is not a checkpoint of `train`, or not one for these classes or images.
+        RunError: if there is no such trained network, or it is for other classes or images.
         OSError: if the file cannot be read.
 
     Example:
@@ -196,11 +205,11 @@ def evaluate(
         >>> evaluate(Path("/no/such/file"), open_data("digits"))
         Traceback (most recent call last):
         ...
-        FileNotFoundError: ...
+        tbc_models.training.settings.RunError: /no/such/file does not exist; ...
     """
-    if isinstance(checkpoint, Path):
-        checkpoint = read_checkpoint(checkpoint)
-    settings = checkpoint.settings
+    if not isinstance(trained, Trained):
+        trained = open_trained(trained)
+    settings = trained.settings
     check_classes(data.name, data.classes, "network", settings.classes)
     if data.channels != settings.channels:
         raise RunError(
@@ -209,7 +218,7 @@ def evaluate(
             option="data",
         )
     machine = machine or Machine()
-    learner = _classifier(checkpoint.network(), settings, machine)
+    learner = _classifier(trained.network(), settings, machine)
     # Images are normalised as in training, not by the mean of the test data.
     data = replace(data, mean=tuple(settings.mean), std=tuple(settings.std))
     images = LabelledImages(
@@ -223,23 +232,18 @@ def evaluate(
     return EvaluationResult(_score(result), learner.confusion.compute().cpu(), settings)
 
 
-def _classifier(
-    network: nn.Module,
-    settings: Settings,
-    machine: Machine,
-    checkpointed: dict[str, Any] | None = None,
-) -> Classifier:
+def _classifier(network: nn.Module, run: Settings, machine: Machine, **options: Any) -> Classifier:
     if machine.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Classifier(
         network,
-        settings.whole_recipe(),
-        classes=len(settings.classes),
-        steps=settings.steps,
-        seed=settings.seed,
+        run.whole_recipe(),
+        classes=len(run.classes),
+        steps=run.steps,
+        seed=run.seed,
         channels_last=machine.channels_last,
         compile=machine.compile,
-        settings=checkpointed,
+        **options,
     )
 
 
@@ -267,9 +271,22 @@ def _summary(settings: Settings, data: Data) -> str:
     if settings.lr != recipe.lr and settings.lr == scaled_rate(recipe, settings.batch_size):
         rate += f" ({recipe.lr:g} × {settings.batch_size}/{recipe.batch_size}, for this batch size)"
     mirrored = ", images mirrored at random" if settings.mirror else ""
+    tied = (
+        f", layers {settings.where} tied with B = {settings.blocks}," if settings.blocks > 1 else ""
+    )
+    further = ""
+    if settings.weights:
+        further += f"\nstarts from the weights of {settings.weights}"
+    if settings.tie_from:
+        further += f"\nstarts from the tied weights nearest to those of {settings.tie_from}"
+    if settings.teacher:
+        further += (
+            f"\nteacher {settings.teacher}: {settings.teacher_weight:g} of the loss, at a "
+            f"temperature of {settings.temperature:g}"
+        )
     return (
-        f"{settings.model} on {settings.data}: {settings.images:,} images to train with, "
+        f"{settings.model}{tied} on {settings.data}: {settings.images:,} images to train with, "
         f"{len(data.test):,} to test, {len(settings.classes)} classes, {pixels}\n"
         f"recipe {settings.recipe}: {settings.epochs} × {settings.steps} batches of "
-        f"{settings.batch_size}, {rate}, seed {settings.seed}{mirrored}"
+        f"{settings.batch_size}, {rate}, seed {settings.seed}{mirrored}{further}"
     )

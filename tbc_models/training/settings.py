@@ -1,8 +1,10 @@
 """What a run learns, and where it computes."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -10,10 +12,16 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import nn
 
+from tbc_gpu import tie
 from tbc_models.data import Data
 from tbc_models.data.errors import first_line
 from tbc_models.networks import registry
 from tbc_models.training.recipes import RECIPES, Recipe
+
+TEMPERATURE = 4.0
+TEACHER_WEIGHT = 0.9
+"""Usual for CIFAR. Hinton et al. (2015) recommend a larger weight on the soft targets than on the
+labels, and temperatures of 2.5 to 4 for small networks."""
 
 
 def is_first() -> bool:
@@ -64,6 +72,16 @@ class Settings:
         lr: learning rate, for this batch size.
         size: height and width in pixels of the images that the network sees.
         seed: seed of every random choice.
+        weights: file or name of the trained weights that the network starts from; empty for random
+            ones.
+        tie_from: file or name of trained weights of a network without ties; the network starts from
+            the nearest ones that its tied layers can have.
+        blocks: number of blocks that the network's layers are tied with (`tbc_gpu.tie`); 1 if they
+            are left as the model has them.
+        where: pattern of the layers that are tied so.
+        teacher: file or name of a trained network whose outputs are targets too; empty for none.
+        temperature: that softens the outputs of network and teacher.
+        teacher_weight: part of the loss that compares with the teacher.
     """
 
     model: str
@@ -82,6 +100,13 @@ class Settings:
     lr: float
     size: int
     seed: int
+    weights: str = ""
+    tie_from: str = ""
+    blocks: int = 1
+    where: str = "*"
+    teacher: str = ""
+    temperature: float = TEMPERATURE
+    teacher_weight: float = TEACHER_WEIGHT
 
     @property
     def steps(self) -> int:
@@ -94,9 +119,18 @@ class Settings:
         return replace(recipe, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
 
     def network(self) -> nn.Module:
-        """Build the network with the initial weights that the seed determines."""
+        """Build the network with the random weights that the seed determines."""
         torch.manual_seed(self.seed)
-        return timm.create_model(self.model, **self.network_options())
+        return self._tied(timm.create_model(self.model, **self.network_options()))
+
+    def shapes(self) -> nn.Module:
+        """Build the network on the meta device: with shapes but without values, and fast."""
+        return self._tied(registry.build(self.model, **self.network_options()))
+
+    def _tied(self, network: nn.Module) -> nn.Module:
+        if self.blocks == 1:
+            return network
+        return tie(network, blocks=self.blocks, where=self.where, weights="random").model
 
     def network_options(self) -> dict[str, Any]:
         """Return the options that the network is built with."""
@@ -187,6 +221,13 @@ def prepare(
     size: int | None = None,
     seed: int = 0,
     mirror: bool = True,
+    weights: str = "",
+    tie_from: str = "",
+    blocks: int = 1,
+    where: str = "*",
+    teacher: str = "",
+    temperature: float = TEMPERATURE,
+    teacher_weight: float = TEACHER_WEIGHT,
 ) -> Settings:
     """Complete the settings of a run, and check that the network accepts the images.
 
@@ -203,13 +244,22 @@ def prepare(
         seed: seed of every random choice.
         mirror: whether training images may be mirrored at random. They are mirrored only if
             `data` says that a mirrored image belongs to the same class.
+        weights: file or name of trained weights to start from.
+        tie_from: file or name of trained weights of a network without ties, to start from the
+            nearest tied ones.
+        blocks: number of blocks to tie the network's layers with.
+        where: pattern of the layers to tie.
+        teacher: file or name of a trained network whose outputs are targets too.
+        temperature: that softens the outputs of network and teacher.
+        teacher_weight: part of the loss that compares with the teacher.
 
     Returns:
         The settings of the run.
 
     Raises:
         RunError: if there is no such network, or it does not take these options or images; its
-            option is "size" if the network runs on images of its own size.
+            option is "size" if the network runs on images of its own size. Also if an argument is
+            out of its range, or `weights` and `tie_from` are both given.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -217,6 +267,15 @@ def prepare(
         >>> settings.batch_size, settings.lr
         (128, 0.1)
     """
+    if weights and tie_from:
+        raise RunError(
+            f"`weights` (={weights}) and `tie_from` (={tie_from}) are both what the network starts "
+            "from: give one"
+        )
+    if not 0 < temperature < math.inf:
+        raise RunError(f"`temperature` (={temperature}) must be positive")
+    if not 0 <= teacher_weight <= 1:
+        raise RunError(f"`teacher_weight` (={teacher_weight}) must be from 0 to 1")
     known = RECIPES[recipe]
     batch = min(batch_size or known.batch_size, len(data.train))
     settings = Settings(
@@ -236,10 +295,17 @@ def prepare(
         lr=scaled_rate(known, batch) if lr is None else lr,
         size=size or data.size,
         seed=seed,
+        weights=_in_full(weights),
+        tie_from=_in_full(tie_from),
+        blocks=blocks,
+        where=where,
+        teacher=_in_full(teacher),
+        temperature=temperature,
+        teacher_weight=teacher_weight,
     )
     network = None
     try:
-        network = registry.build(model, **settings.network_options())
+        network = settings.shapes()
         _run(network, settings.channels, settings.size)
     except Exception as error:  # timm raises many types
         is_size = network is not None and _runs_at_its_own_size(network, settings.channels)
@@ -248,6 +314,11 @@ def prepare(
             option="size" if is_size else None,
         ) from None
     return settings
+
+
+def _in_full(where: str) -> str:
+    """Resolve the path of a file, so that a run can resume in another folder; keep a name."""
+    return str(Path(where).resolve()) if Path(where).is_file() else where
 
 
 def _run(network: nn.Module, channels: int, size: int) -> None:
