@@ -102,7 +102,7 @@ def test_mirroring_belongs_to_the_settings(photos: Path, run: Path, tmp_path: Pa
     assert "started with mirror True, not False; use the settings" in told
     out = tmp_path / "run"
     assert "mirrored" not in tbc(*TRAIN, *data, *OPTIONS, "--out", out, "--no-mirror")
-    assert not read_checkpoint(out / "last.ckpt").settings.mirror
+    assert not read_checkpoint(out / "last.ckpt")[0].mirror
     states = (read_checkpoint(folder / "last.ckpt")[1]["state_dict"] for folder in (run, out))
     one, other = (state["network.fc.weight"] for state in states)
     assert not torch.equal(one, other)  # it learns something else
@@ -166,8 +166,9 @@ def test_bad_images_are_reported_in_one_line(run: Path, tmp_path: Path) -> None:
         refused("predict", last, tmp_path) == f"Error: {tmp_path} cannot be read (Is a directory)"
     )
     assert refused("predict", last, "gone.jpg") == "Error: gone.jpg does not exist"
-    assert refused("predict", "gone.ckpt", bad) == "Error: gone.ckpt does not exist"
-    assert refused("predict", bad, bad) == f"Error: {bad} is not a checkpoint of `tbc train`"
+    assert "gone.ckpt does not exist; of trained networks, " in refused("predict", "gone.ckpt", bad)
+    told = f"Error: {bad} is not a checkpoint of `tbc train`, nor weights that it saved"
+    assert refused("predict", bad, bad) == told
 
 
 def test_a_bad_image_does_not_hide_the_others(run: Path, tmp_path: Path) -> None:

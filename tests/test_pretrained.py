@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from tbc_models import exporting
+from tbc_models import exporting, files
 from tbc_models.networks import cifar, pretrained
 from tbc_models.networks.registry import create
 
@@ -55,7 +55,7 @@ Register = Callable[[], None]
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
     """Register the networks anew, with what ships in a folder of this test."""
-    monkeypatch.setattr(pretrained, "WEIGHTS_OF_NETWORKS", tmp_path)
+    monkeypatch.setattr(files, "WEIGHTS_OF_NETWORKS", tmp_path)
 
     def again() -> None:
         cfgs = generate_default_cfgs(pretrained.with_shipped(cifar.CONFIGURATIONS))
@@ -135,7 +135,7 @@ def test_weights_that_ship_fit_other_images_and_classes(shipped: Register, tmp_p
 
 
 def test_only_weights_that_are_there_are_registered() -> None:
-    found = [f.stem for f in sorted(pretrained.WEIGHTS_OF_NETWORKS.glob("*.safetensors"))]
+    found = list(files.shipped_weights())
     registered = timm.list_models(list(cifar.CONFIGURATIONS), pretrained=True)
     assert sorted(registered) == found
     for name in found:

@@ -91,7 +91,8 @@ def open_trained(where: str | Path) -> Trained:
 def describe_training(settings: Settings, machine: Machine) -> dict[str, str]:
     """Describe a run in the metadata of its weights, as `open_trained` reads it.
 
-    The path of the data is left out, so that weights can be published.
+    The weights can be published: the path of the data is left out, and of other files only the
+    names of the folder and of the file are kept.
 
     Args:
         settings: settings of the run.
@@ -100,8 +101,9 @@ def describe_training(settings: Settings, machine: Machine) -> dict[str, str]:
     Returns:
         Metadata for `exporting.save`.
     """
-    kind, _, _ = settings.data.partition(":")
-    return {
-        "settings": json.dumps(asdict(settings) | {"data": kind}),
-        "precision": machine.precision,
-    }
+    described = asdict(settings)
+    described["data"], _, _ = settings.data.partition(":")
+    for file in ("weights", "tie_from", "teacher"):
+        if named := described.get(file):
+            described[file] = Path(*Path(named).parts[-2:]).as_posix()
+    return {"settings": json.dumps(described), "precision": machine.precision}
