@@ -20,6 +20,7 @@ from tbc_models.cli import (
     occlusion,
     paper,
     tie,
+    tie_study,
     train,
     trained,
 )
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (check, paper, networks, tie, train, trained, compare):
+for group in (check, paper, networks, tie, tie_study, train, trained, compare):
     app.add_typer(group.app)
 detect.app.add_typer(detected.app)
 detect.app.add_typer(occlusion.app)

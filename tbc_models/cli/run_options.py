@@ -23,6 +23,17 @@ LearningRate = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of every random choice.")]
+NoMirror = Annotated[
+    bool,
+    typer.Option(
+        "--no-mirror",
+        help="Do not mirror training images at random. Use it for text, digits, hands, road signs "
+        "and everything else that has another meaning when it is mirrored.",
+    ),
+]
+ChannelsLast = Annotated[
+    bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
+]
 Devices = Annotated[
     int,
     typer.Option(min=1, help="Number of GPUs of each machine, or of processes without a GPU."),

@@ -1,34 +1,77 @@
 """The command `tbc tie`."""
 
+import shutil
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from tbc_models.cli.data_options import DATA_REMEDIES, Debug, Download, open_specified
 from tbc_models.cli.networks import Size, create_named
-from tbc_models.cli.terminal import JsonFile, plain_table, require_writable, write_report
+from tbc_models.cli.run_options import (
+    RUN_REMEDIES,
+    ChannelsLast,
+    Epochs,
+    LearningRate,
+    NoMirror,
+    Precision,
+    Resume,
+    Seed,
+    Teacher,
+    TeacherWeight,
+    Temperature,
+)
+from tbc_models.cli.terminal import (
+    JsonFile,
+    errors_in_one_line,
+    plain_table,
+    require_writable,
+    write_report,
+)
 from tbc_models.data.errors import first_line
+from tbc_models.data.specification import Specification, parse_specification
+from tbc_models.files import WEIGHTS
 
 if TYPE_CHECKING:
     from tbc_gpu import TiedLayer
     from tbc_models.count import Count
+    from tbc_models.data import Data
 
 app = typer.Typer()
 console = Console()
+_REMEDIES = {
+    **DATA_REMEDIES,
+    **RUN_REMEDIES,
+    "resume": "resume it with --resume, or choose another folder with --run",
+    "data": "choose other data with --finetune",
+    "teacher": "choose another one with --teacher",
+}
 _SHOWN = 30  # layers that `tbc tie` lists
 
 
 @app.command(
     epilog="Examples:\n\n- `tbc tie resnet50 --blocks 2`\n\n"
     '- `tbc tie resnet18 --blocks 4 --where "layer4.*" --pretrained --out tied.safetensors`\n\n'
-    "- `tbc tie vit_tiny_patch16_224 --blocks 2 --all --json tied.json`"
+    "- `tbc tie vit_tiny_patch16_224 --blocks 2 --all --json tied.json`\n\n"
+    '- `tbc tie resnet20.cifar10 --pretrained --blocks 2 --where "layer*" --finetune cifar10 '
+    "--epochs 5`\n\n"
+    "- `tbc tie runs/photos/weights.safetensors --blocks 2 --finetune imagefolder:photos`"
 )
 def tie(
-    name: Annotated[str, typer.Argument(help="Name of a registered network, ours or timm's.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="Name of a registered network, ours or timm's; or a file of trained weights, from "
+            "`tbc train`.",
+        ),
+    ],
     blocks: Annotated[int, typer.Option(min=2, help="Number of blocks, B, that share one filter.")],
     where: Annotated[
         str,
@@ -45,7 +88,8 @@ def tie(
     pretrained: Annotated[
         bool,
         typer.Option(
-            "--pretrained", help="Start from timm's trained weights instead of random ones."
+            "--pretrained",
+            help="Start from the trained weights that ship, or timm's, instead of random ones.",
         ),
     ] = False,
     size: Size = None,
@@ -54,24 +98,71 @@ def tie(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Save the tied weights to this safetensors file."),
+        typer.Option(
+            metavar="FILE",
+            help="Save the tied weights, after fine-tuning if there is one, to this safetensors "
+            "file.",
+        ),
     ] = None,
     json_file: JsonFile = None,
+    finetune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Then train the tied network on this data set, as `tbc train --data` names it. "
+            "Needs trained weights, and the options below are for it.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Literal["paper", "strong", "small"] | None,
+        typer.Option(help="Training recipe.  [default: as for `tbc train`]"),
+    ] = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    teacher: Teacher = "",
+    temperature: Temperature = 4.0,
+    teacher_weight: TeacherWeight = 0.9,
+    seed: Seed = 0,
+    no_mirror: NoMirror = False,
+    precision: Precision = "32-true",
+    channels_last: ChannelsLast = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Folder of the training, with all that `tbc train` leaves.  "
+            "[default: runs/NAME-tied-B-DATA]",
+        ),
+    ] = None,
+    resume: Resume = False,
+    download: Download = False,
+    debug: Debug = False,
 ) -> None:
     """Tie the convolutions and linear layers of a network: SC to TBC, GC to TGC, FC to TFC.
 
     Shows parameters and MACs before and after, the tied layers with the share of their weights
-    that is lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons. A tied
-    network must be trained again, because most of each weight is lost.
+    that is lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons.
+
+    A tied network must be trained again, because most of each weight is lost. With --finetune the
+    command does all of it: it tests the trained network, ties it, tests it with the nearest weights
+    at once and after measuring its batch normalisation anew, trains it, and tests it again.
     """
     require_writable(out, "--out")
     require_writable(json_file, "--json")
+    is_file = Path(name).is_file()
+    if finetune is not None and not (pretrained or is_file):
+        raise typer.BadParameter(
+            "only trained weights can be fine-tuned: add --pretrained, or name a file of weights.",
+            param_hint="--finetune",
+        )
+    specification = None if finetune is None else _specified(finetune)
     import tbc_gpu
     from tbc_models import exporting
     from tbc_models.count import measure
     from tbc_models.networks import registry
 
-    network = create_named(name, pretrained)
+    network = _open(name) if is_file else create_named(name, pretrained)
     try:
         tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
     except ValueError as error:
@@ -92,7 +183,7 @@ def tie(
             raise typer.BadParameter(
                 f"the {tied}network does not run: {first_line(error)}", param_hint=hint
             ) from None
-    source = "trained" if pretrained else "random"
+    source = "trained" if pretrained or is_file else "random"
     console.print(
         f"{name} with {source} weights, B = {blocks}: {len(tying.tied)} layers tied, "
         f"{len(tying.left)} left.",
@@ -106,10 +197,51 @@ def tie(
         for reason, times in reasons.most_common():
             shown.add_row(reason, str(times))
         console.print(shown, highlight=False)
+    found = {}
+    if specification is not None:
+        with errors_in_one_line(_REMEDIES, debug=debug):
+            folder = run or Path("runs") / f"{Path(name).stem}-tied-{blocks}-{specification.label}"
+            found = _finetune(
+                network,
+                open_specified(specification, skip_bad_images=False, download=download),
+                folder,
+                recipe,
+                {
+                    "tie_from": name,
+                    "blocks": blocks,
+                    "where": where,
+                    "epochs": epochs,
+                    "lr": lr,
+                    "teacher": teacher,
+                    "temperature": temperature,
+                    "teacher_weight": teacher_weight,
+                    "seed": seed,
+                    "mirror": not no_mirror,
+                },
+                {"precision": precision, "channels_last": channels_last},
+                resume=resume,
+            )
+            if out is not None:
+                shutil.copyfile(folder / WEIGHTS, out)
+    elif out is not None:
+        try:
+            exporting.save(
+                out,
+                tying.model,
+                name=registry.architecture(network),
+                options=_shapes(network) if "." in name else None,
+                blocks=blocks,
+                where=where,
+                weights=weights,
+            )
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{out} cannot be written: {error}", param_hint="--out"
+            ) from None
     if json_file is not None:
         before, after = (asdict(c) for c in counts)
         asked = {"network": name, "blocks": blocks, "where": where, "weights": weights}
-        found = {
+        found |= {
             "options": asked | {"pretrained": pretrained, "size": pixels},
             "before": before,
             "after": after,
@@ -117,13 +249,68 @@ def tie(
             "left": [layer._asdict() for layer in tying.left],
         }
         write_report(json_file, "--json", found)
-    if out is not None:
-        try:
-            exporting.save(out, tying.model, name=name, blocks=blocks, where=where, weights=weights)
-        except OSError as error:
-            raise typer.BadParameter(
-                f"{out} cannot be written: {error}", param_hint="--out"
-            ) from None
+
+
+def _specified(data: str) -> Specification:
+    with errors_in_one_line():
+        return parse_specification(data)
+
+
+def _open(file: str) -> Any:
+    with errors_in_one_line():
+        from tbc_models.training.starting import load_trained
+
+        return load_trained(file)
+
+
+def _shapes(network: Any) -> dict[str, int]:
+    """Return the options that trained weights may set: of the images, and of the classes."""
+    first = next(m for m in network.modules() if hasattr(m, "in_channels"))
+    return {"in_chans": first.in_channels, "num_classes": network.num_classes}
+
+
+def _finetune(
+    network: Any,
+    data: "Data",
+    folder: Path,
+    recipe: str | None,
+    options: dict[str, Any],
+    machine: dict[str, Any],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Tie, calibrate and train; print the four accuracies, and return them for --json."""
+    from tbc_models.networks.registry import architecture
+    from tbc_models.training.recipes import usual_recipe
+    from tbc_models.training.settings import Machine, prepare
+    from tbc_models.training.tying import tie_and_tune
+
+    name = architecture(network)
+    settings = prepare(name, data, recipe or usual_recipe(data.size), **options)
+    scores = tie_and_tune(
+        settings,
+        data,
+        folder,
+        Machine(**machine),
+        resume=resume,
+        say=typer.echo,
+        bar=sys.stdout.isatty(),
+    )
+    shown = plain_table(f"top-1 on {len(data.test):,} test images of {data.name}", "%")
+    stages = (
+        ("before it was tied", scores.untied),
+        ("tied, nearest weights", scores.at_once),
+        ("batch normalisation measured anew", scores.recalibrated),
+        (f"trained for {settings.epochs} epoch{'s' * (settings.epochs > 1)}", scores.tuned),
+    )
+    for stage, top1 in stages:
+        shown.add_row(stage, f"{100 * top1:.2f}")
+    console.print(shown, highlight=False)
+    console.print(f"All files are in {escape(str(folder))}", highlight=False, soft_wrap=True)
+    training = {
+        name: getattr(settings, name) for name in ("recipe", "epochs", "batch_size", "lr", "seed")
+    }
+    return {"data": data.name, "training": training | machine, "scores": scores._asdict()}
 
 
 def _tying_table(counts: "list[Count]", size: int) -> Table:

@@ -21,10 +21,12 @@ from tbc_models.cli.run_options import (
     RUN_REMEDIES,
     TORCHRUN,
     BatchSize,
+    ChannelsLast,
     Devices,
     Epochs,
     LearningRate,
     Nodes,
+    NoMirror,
     Precision,
     Resume,
     SaveEvery,
@@ -84,14 +86,7 @@ def train_network(
     size: Annotated[
         int | None, typer.Option(min=1, help="Image size in pixels.  [default: the data set's]")
     ] = None,
-    no_mirror: Annotated[
-        bool,
-        typer.Option(
-            "--no-mirror",
-            help="Do not mirror training images at random. Use it for text, digits, hands, road "
-            "signs and everything else that has another meaning when it is mirrored.",
-        ),
-    ] = False,
+    no_mirror: NoMirror = False,
     weights: Annotated[
         str,
         typer.Option(
@@ -117,9 +112,7 @@ def train_network(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network with torch.compile.")
     ] = False,
-    channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Use the channels-last memory format.")
-    ] = False,
+    channels_last: ChannelsLast = False,
     workers: Workers = None,
     save_every: SaveEvery = 1000,
     resume: Resume = False,
@@ -160,6 +153,7 @@ def train_network(
         from tbc_models.networks.registry import check_name
 
         check_name(model)
+        from tbc_models.training.recipes import usual_recipe
         from tbc_models.training.run import train
         from tbc_models.training.settings import Machine, is_first, prepare
 
@@ -173,7 +167,7 @@ def train_network(
         )
         machine.check_devices()
         opened = open_specified(specification, skip_bad_images, download)
-        chosen = recipe or ("small" if (size or opened.size) <= 64 else "paper")
+        chosen = recipe or usual_recipe(size or opened.size)
         settings = prepare(
             model,
             opened,

@@ -125,6 +125,22 @@ def input_size(network: nn.Module) -> int:
     return cast(dict[str, tuple[int, ...]], network.pretrained_cfg)["input_size"][-1]
 
 
+def architecture(network: nn.Module) -> str:
+    """Return the name that a network is registered under, without the tag of trained weights.
+
+    Args:
+        network: of timm.
+
+    Returns:
+        Its name.
+
+    Example:
+        >>> architecture(build("tied_resnet14_s"))
+        'tied_resnet14_s'
+    """
+    return cast(dict[str, str], network.pretrained_cfg)["architecture"]
+
+
 def create(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     """Build a registered network with its weights.
 

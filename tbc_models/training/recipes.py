@@ -123,6 +123,22 @@ without numbers; those of `strong` are ours. `small`, for images of 8 to 64 pixe
 """
 
 
+def usual_recipe(size: int) -> str:
+    """Name the recipe that suits images of a size.
+
+    Args:
+        size: height and width in pixels of what the network sees.
+
+    Returns:
+        "small" for images of up to 64 pixels, otherwise "paper".
+
+    Example:
+        >>> usual_recipe(32), usual_recipe(224)
+        ('small', 'paper')
+    """
+    return "small" if size <= 64 else "paper"
+
+
 def optimizer(network: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LambdaLR]:
     """Make SGD and the schedule of its learning rate.
 
