@@ -31,7 +31,15 @@ from tbc_models.data.errors import BadImageError, DataError
 from tbc_models.data.specification import parse_specification
 from tbc_models.files import find_weights
 
-CheckpointFile = typer.Argument(metavar="CHECKPOINT", help="A file that `tbc train` wrote.")
+ShippedName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A trained network that ships, instead of CHECKPOINT; `tbc models --pretrained` lists "
+        "them.",
+    ),
+]
 _EVALUATE_REMEDIES = {**DATA_REMEDIES, "data": "choose other data with --data"}
 
 app = typer.Typer()
@@ -40,10 +48,19 @@ app = typer.Typer()
 @app.command(
     "evaluate",
     epilog="Examples:\n\n- `tbc evaluate runs/tied_resnet14_s-mnist-small/last.ckpt`\n\n"
+    "- `tbc evaluate --model tied_resnet20.cifar10 --download`\n\n"
     "- `tbc evaluate last.ckpt --data imagefolder:photos --plot confusion.png`",
 )
 def evaluate_network(
-    checkpoint: Annotated[Path, CheckpointFile],
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="last.ckpt, best.ckpt or weights.safetensors of a run of `tbc train`.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ShippedName = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -67,22 +84,25 @@ def evaluate_network(
     """Test a trained network: top-1, top-5, and which classes it confuses most often."""
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")
+    if (checkpoint is None) == (model is None):
+        raise typer.BadParameter("give either CHECKPOINT or --model NAME", param_hint="CHECKPOINT")
     with errors_in_one_line(_EVALUATE_REMEDIES, debug=debug):
-        find_weights(checkpoint)
+        file = find_weights(str(model or checkpoint))
         named = None if data is None else parse_specification(data)
 
         from tbc_models.training.run import evaluate
         from tbc_models.training.settings import Machine
         from tbc_models.training.trained import open_trained
 
-        trained = open_trained(checkpoint)
+        trained = open_trained(file)
         try:
             specification = named or parse_specification(trained.settings.data)
             opened = open_specified(specification, skip_bad_images, download)
         except DataError as error:
             if named is not None:
                 raise
-            raise DataError(f"{error}; if the data has moved, name it with --data") from None
+            moved = "if the data has moved, " if ":" in trained.settings.data else ""
+            raise DataError(f"{error}; {moved}name it with --data") from None
         machine = Machine(workers=number_of_workers(workers, in_memory=not specification.in_files))
         score, matrix, settings = evaluate(trained, opened, machine)
         console = Console()
@@ -122,13 +142,19 @@ def evaluate_network(
 @app.command(
     "predict",
     epilog="Examples:\n\n- `tbc predict runs/photos/last.ckpt holiday.jpg`\n\n"
+    "- `tbc predict --model tied_resnet20.cifar10 photo.png`\n\n"
     "- `tbc predict last.ckpt holiday/*.jpg --top 1 --json classes.json`",
 )
 def predict_classes(
-    checkpoint: Annotated[Path, CheckpointFile],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, such as photographs.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CHECKPOINT] IMAGE...",
+            help="last.ckpt, best.ckpt or weights.safetensors of a run of `tbc train`, unless "
+            "--model is given; and image files, such as photographs.",
+        ),
     ],
+    model: ShippedName = None,
     top: Annotated[
         int, typer.Option(min=1, metavar="K", help="Number of classes to name for each image.")
     ] = 5,
@@ -142,23 +168,29 @@ def predict_classes(
     reported after the others, and the exit code is then 1.
     """
     require_writable(json_file, "--json")
+    images = files if model else files[1:]
+    if not images:
+        raise typer.BadParameter(
+            "name at least one image after CHECKPOINT, or a network with --model",
+            param_hint="IMAGE",
+        )
     with errors_in_one_line(debug=debug):
-        find_weights(checkpoint)
-        for file in images:
-            require_file(file)
+        network = find_weights(model or files[0])
+        for image in images:
+            require_file(image)
 
         from tbc_models.training.predict import predict
         from tbc_models.training.trained import open_trained
 
-        trained = open_trained(checkpoint)
+        trained = open_trained(network)
         bad: list[BadImageError] = []
         found = list(predict(trained, images, top=top, skipped=bad.append))
         shown = plain_table("image", "class", "probability", left=2)
         for prediction in found:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             for rank, (name, probability) in enumerate(pairs):
-                image = "" if rank else escape(str(prediction.file))
-                shown.add_row(image, escape(name), f"{probability:.1%}")
+                named = "" if rank else escape(str(prediction.file))
+                shown.add_row(named, escape(name), f"{probability:.1%}")
         if found:
             Console().print(shown, highlight=False)
         if json_file is not None:

@@ -96,7 +96,7 @@ def describe_training(settings: Settings, machine: Machine) -> dict[str, str]:
 
     Args:
         settings: settings of the run.
-        machine: where and how it computed.
+        machine: where and how it computed; the number of workers changes nothing.
 
     Returns:
         Metadata for `exporting.save`.
@@ -106,4 +106,5 @@ def describe_training(settings: Settings, machine: Machine) -> dict[str, str]:
     for file in ("weights", "tie_from", "teacher"):
         if named := described.get(file):
             described[file] = Path(*Path(named).parts[-2:]).as_posix()
-    return {"settings": json.dumps(described), "precision": machine.precision}
+    computed = {name: value for name, value in asdict(machine).items() if name != "workers"}
+    return {"settings": json.dumps(described), "machine": json.dumps(computed)}
