@@ -44,7 +44,7 @@ _TRAIN_REMEDIES = {
     **RUN_REMEDIES,
     "size": "choose another image size with --size",
     "weights": "a tied network starts from the weights of a plain one with --tie-from",
-    "tie_from": "use --weights if both are tied",
+    "tie_from": "use --weights if both are tied, or both plain",
     "teacher": "choose another one with --teacher",
 }
 

@@ -85,7 +85,7 @@ def start(settings: Settings) -> nn.Module:
             network.load_state_dict(state)
         elif not load_nearest(network, state):
             raise RunError(
-                f"{settings.model} has no layer that is tied and not tied in {where}",
+                f"{settings.model} has no tied layer that is plain in {where}",
                 option="tie_from",
             )
     except RuntimeError as error:
