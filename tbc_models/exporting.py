@@ -116,12 +116,13 @@ def load(name: str, file: Path) -> nn.Module:
     return network
 
 
-def round_to_half(weights: Path, file: Path) -> None:
+def round_to_half(weights: Path, file: Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Round a file of weights to float16, half its size, as weights ship with the package.
 
     Args:
         weights: safetensors file that `save` wrote.
         file: safetensors file to write; it says of the network what the other says.
+        metadata: more for the metadata of the file.
 
     Raises:
         ValueError: if a weight is too large for float16, or not finite.
@@ -138,7 +139,7 @@ def round_to_half(weights: Path, file: Path) -> None:
         True
     """
     with safe_open(weights, framework="pt") as opened:
-        how = opened.metadata()
+        how = {**(opened.metadata() or {}), **(metadata or {})}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     for name, tensor in tensors.items():
         if tensor.is_floating_point():

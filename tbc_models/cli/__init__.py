@@ -19,6 +19,7 @@ from tbc_models.cli import (
     networks,
     occlusion,
     paper,
+    publish,
     tie,
     tie_study,
     train,
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (check, paper, networks, tie, tie_study, train, trained, compare):
+for group in (check, paper, networks, tie, tie_study, train, trained, publish, compare):
     app.add_typer(group.app)
 detect.app.add_typer(detected.app)
 detect.app.add_typer(occlusion.app)

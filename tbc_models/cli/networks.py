@@ -32,7 +32,7 @@ Size = Annotated[
 
 @app.command(
     epilog="Examples:\n\n- `tbc models`\n\n- `tbc models resnet101`\n\n"
-    '- `tbc models "hrnet_w*" --size 256`'
+    '- `tbc models "hrnet_w*" --size 256`\n\n- `tbc models --pretrained`'
 )
 def models(
     pattern: Annotated[
@@ -43,8 +43,21 @@ def models(
         ),
     ] = None,
     size: Size = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            "--pretrained",
+            help="List the trained networks that ship instead, with their accuracy on the test "
+            "images.",
+        ),
+    ] = False,
 ) -> None:
     """List registered networks with their parameters and multiply-accumulates (MACs)."""
+    if pretrained:
+        if pattern or size:
+            raise typer.BadParameter("takes no PATTERN and no --size", param_hint="--pretrained")
+        _list_shipped()
+        return
     from tbc_models.count import measure
     from tbc_models.networks import registry
 
@@ -74,6 +87,21 @@ def models(
         console.print(reason, highlight=False)
     if refused and not shown.row_count:
         raise typer.Exit(1)
+
+
+def _list_shipped() -> None:
+    from tbc_models.networks.pretrained import shipped_networks
+
+    shown = plain_table("network", "data", "params", "file (MB)", "test images", "top-1", left=2)
+    for name, file, facts in shipped_networks():
+        accuracy = f"{facts.correct / facts.images:.2%}"
+        megabytes = f"{file.stat().st_size / 1e6:.2f}"
+        numbers = (f"{facts.parameters:,}", megabytes, f"{facts.images:,}", accuracy)
+        shown.add_row(name, facts.data, *numbers)
+    if shown.row_count:
+        console.print(shown, highlight=False)
+    else:
+        console.print("No trained networks ship with this version.", highlight=False)
 
 
 @app.command(
