@@ -24,12 +24,22 @@ if TYPE_CHECKING:
 app = typer.Typer()
 console = Console()
 _ENOUGH = 5  # seeds
+BudgetOption = Literal["parameters", "macs", "both", "time", "all"]
+_COUNTED, _TIMED = ("parameters", "macs"), ("inference", "training")
+_PANELS: dict[BudgetOption, Any] = {
+    "parameters": ("parameters",),
+    "macs": ("macs",),
+    "both": _COUNTED,
+    "time": _TIMED,
+    "all": _COUNTED + _TIMED,
+}
 
 
 @app.command(
     "compare",
     epilog="Examples:\n\n- `tbc compare --json mnist.json --plot mnist.png`\n\n"
     "- `tbc compare --data digits --epochs 10 --jobs 4`\n\n"
+    "- `tbc compare --data cifar10 --scale large --budget all --json large.json --resume`\n\n"
     "- `tbc compare --ablation splits --epochs 3`",
 )
 def compare_networks(
@@ -37,16 +47,22 @@ def compare_networks(
         str, typer.Option(metavar="NAME[:PATH]", help="Data set, as for `tbc train`.")
     ] = "mnist",
     budget: Annotated[
-        Literal["parameters", "macs", "both"] | None,
-        typer.Option(help="Quantity that is equal in all networks.  [default: both, in turn]"),
+        BudgetOption | None,
+        typer.Option(
+            help="Quantity that is equal in all networks. Both: parameters, then MACs. Time: "
+            "measured time of inference, then of a training step. All: these four.  "
+            "[default: both]"
+        ),
     ] = None,
+    scale: Annotated[
+        Literal["small", "large"],
+        typer.Option(help="Size of SC: about 15,000 or 240,000 parameters."),
+    ] = "small",
     ablation: Annotated[
         Literal["splits", "mixer"] | None,
         typer.Option(help="Compare TiedResNets instead, as in Table 5 or Table 6."),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(help="Number of times each network is trained, at least 2.")
-    ] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of times each network is trained.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 8,
     jobs: Annotated[
         int, typer.Option(min=1, help="Number of trainings at a time, each on one thread.")
@@ -57,6 +73,17 @@ def compare_networks(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the runs in the --json file and add the others.")
     ] = False,
+    networks_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Compare the networks of this --json file, instead of finding those of equal time "
+            "anew.",
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Where to train and to measure times.")
+    ] = "cpu",
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -68,30 +95,29 @@ def compare_networks(
         typer.Option(metavar="FILE", help="Plot the result to this PNG, SVG or PDF file."),
     ] = None,
 ) -> None:
-    """Compare SC, GC, TBC and TGC at equal parameters and at equal MACs, over several seeds.
+    """Compare SC, GC, TBC and TGC at the same budget, over several seeds.
 
     Every network is trained from scratch with the same seeds. Prints means, 95 % intervals and a
     paired test against SC. For MNIST this takes a quarter of an hour on one core.
     """
-    if seeds < 2:
+    if ablation and (budget or scale == "large"):
+        option = "--budget" if budget else "--scale"
         raise typer.BadParameter(
-            f"{seeds} gives no interval; use at least 2.", param_hint="--seeds"
-        )
-    if ablation and budget:
-        raise typer.BadParameter(
-            "the networks of an ablation differ in cost; omit --budget.", param_hint="--budget"
+            f"the networks of an ablation are fixed; omit {option}.", param_hint=option
         )
     if resume and json_file is None:
         raise typer.BadParameter("needs --json with the file to resume.", param_hint="--resume")
     require_writable(json_file, "--json")
     require_picture(plot, "--plot")
     with errors_in_one_line():
-        plan = _plan(data, ablation, budget, seeds, epochs, mirror=not no_mirror)
-        from tbc_models.comparing.runs import read_runs
-
-        made = read_runs(json_file, plan) if resume and json_file and json_file.exists() else []
+        panels = (ablation,) if ablation else _PANELS[budget or "both"]
+        plan = _plan(data, panels, seeds, epochs, scale, device, mirror=not no_mirror)
+        plan, made = _begin(plan, json_file, networks_from, resume=resume)
         console.print(_networks(plan))
-        if seeds < _ENOUGH:
+        console.print(_times(plan))
+        if seeds == 1:
+            console.print("1 seed gives neither an interval nor a test. Five are usual.")
+        elif seeds < _ENOUGH:
             console.print(f"{seeds} seeds are few: expect wide intervals. Five are usual.")
         report = _run(plan, made, jobs, json_file)
         console.print(_results(report))
@@ -107,10 +133,11 @@ def compare_networks(
 
 def _plan(
     data: str,
-    ablation: Literal["splits", "mixer"] | None,
-    budget: Literal["parameters", "macs", "both"] | None,
+    panels: Any,
     seeds: int,
     epochs: int,
+    scale: Literal["small", "large"],
+    device: str,
     *,
     mirror: bool,
 ) -> "Plan":
@@ -118,22 +145,41 @@ def _plan(
     specification = parse_specification(data)  # before PyTorch is imported
     from dataclasses import replace
 
+    import torch
+
     from tbc_models.comparing.runs import Plan
     from tbc_models.data import open_data
     from tbc_models.training.recipes import RECIPES
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("PyTorch finds no CUDA device here.", param_hint="--device")
     recipe = replace(RECIPES["small"], epochs=epochs)
-    panels: Any = (ablation,) if ablation else ("parameters", "macs")
-    if budget in ("parameters", "macs"):
-        panels = (budget,)
     opened = open_data(specification)
-    return Plan(replace(opened, mirror=mirror and opened.mirror), panels, seeds, recipe)
+    opened = replace(opened, mirror=mirror and opened.mirror)
+    return Plan(opened, panels, seeds, recipe, scale, device)
+
+
+def _begin(
+    plan: "Plan", json_file: Path | None, networks_from: Path | None, *, resume: bool
+) -> "tuple[Plan, list[RunScore]]":
+    """Read the networks and runs of a file that is resumed; otherwise measure the networks."""
+    from tbc_models.comparing.reports import networks_of, resumed
+    from tbc_models.comparing.runs import calibrated
+
+    if resume and json_file and json_file.exists():
+        return resumed(json_file, plan)
+    if networks_from:
+        plan = networks_of(networks_from, plan)
+    console.print("Measuring the times of the networks …")
+    plan = calibrated(plan)
+    _write(plan, [], json_file)
+    return plan, []
 
 
 def _run(plan: "Plan", made: "list[RunScore]", jobs: int, json_file: Path | None) -> dict[str, Any]:
     """Make the runs that are missing, and write the report after each."""
-    from tbc_models.comparing.runs import PACKAGES, report, runs
-    from tbc_models.results import machine
+    from tbc_models.comparing.reports import report
+    from tbc_models.comparing.runs import runs
 
     made = list(made)
     with progress_bar() as bar:
@@ -141,31 +187,49 @@ def _run(plan: "Plan", made: "list[RunScore]", jobs: int, json_file: Path | None
         task = bar.add_task("Training", total=total, completed=len(made))
         for run in runs(plan, made, jobs):
             made.append(run)
-            if json_file:
-                write_report(json_file, "--json", report(plan, made), machine(*PACKAGES))
+            _write(plan, made, json_file)
             bar.advance(task)
     return report(plan, made)
+
+
+def _write(plan: "Plan", made: "list[RunScore]", json_file: Path | None) -> None:
+    from tbc_models.comparing.reports import machine_of, report
+
+    if json_file:
+        write_report(json_file, "--json", report(plan, made), machine_of(plan))
 
 
 def _networks(plan: "Plan") -> Table:
     """Show what the networks cost, before they are trained."""
     first = plan.candidates[0]
-    of_trunk = ["widths", "equal"] if "widths" in first.options else []
+    of_trunk = ["widths"] if "widths" in first.options else []
     numbers = ("parameters", "ratio", "MACs", "ratio")
     shown = plain_table("network", *of_trunk, *numbers, left=1 + len(of_trunk))
     for network in plan.candidates:
-        own = []
-        if of_trunk:
-            equal = "both" if len(network.panels) == 2 else network.panels[0]
-            own = [" ".join(map(str, network.options["widths"])), equal]
         shown.add_row(
             network.label,
-            *own,
+            *(" ".join(map(str, network.options[name])) for name in of_trunk),
             f"{network.parameters:,}",
             f"{network.parameters / first.parameters:.3f}",
             f"{network.macs:,}",
             f"{network.macs / first.macs:.3f}",
         )
+    return shown
+
+
+def _times(plan: "Plan") -> Table:
+    """Show how long the networks take, in the order of `_networks`."""
+    from tbc_models.comparing.plots import time_ratio
+
+    of = plan.candidates[0].label
+    shown = plain_table(
+        "network", "equal", f"inference ÷ {of}'s", f"training step ÷ {of}'s", left=2
+    )
+    shown.caption = "Times: median of several measurements, and quartiles in brackets."
+    for network in plan.candidates:
+        equal = ", ".join(network.panels) if len(network.panels) < len(plan.panels) else "all"
+        times = (time_ratio(ratio) for ratio in network.times.values())
+        shown.add_row(network.label, equal, *times)
     return shown
 
 

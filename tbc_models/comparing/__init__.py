@@ -1,5 +1,6 @@
 """Compare networks fairly: `tbc compare`.
 
-`networks` makes SC, GC, TBC and TGC equal in parameters or MACs, `runs` trains each over several
-seeds, `statistics` has intervals and paired tests, and `plots` shows the result.
+`networks` makes SC, GC, TBC and TGC equal in parameters or MACs, `times` in measured time. `runs`
+trains each over several seeds, `reports` collects the results with intervals and paired tests, and
+`plots` and `tables` show them.
 """

@@ -1,20 +1,20 @@
-"""The networks that `tbc compare` compares: one small trunk in four families, and two ablations.
+"""The networks that `tbc compare` compares: one trunk in four families, and two ablations.
 
 Families are compared at equal cost. With the same channels, TBC with B blocks stores B² times fewer
 weights than SC and needs B times fewer multiplications. So at equal parameters it can have about B
 times as many channels, and at equal MACs about √B times as many. All widths of a family are SC's
 times one factor, rounded to multiples of G·B; the factor is the one at which the count of the whole
-network is nearest to SC's.
+network is nearest to SC's. For equal time, `times` finds the factor by measuring.
 
 The ablations repeat Tables 5 and 6 of the paper with a smaller network. Their rows differ in cost,
 as in the paper.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import timm
 import torch
@@ -24,28 +24,27 @@ from tbc_gpu import TiedBlockConv2d, operator_name
 from tbc_models.count import measure
 from tbc_ref import cost
 
-Budget = Literal["parameters", "macs"]
+Counted = Literal["parameters", "macs"]
+Mode = Literal["inference", "training"]
+Budget = Counted | Mode
+Scale = Literal["small", "large"]
 Ablation = Literal["splits", "mixer"]
 
-WIDTHS = (8, 16, 32, 32)
+WIDTHS: dict[Scale, tuple[int, ...]] = {"small": (8, 16, 32, 32), "large": (32, 64, 128, 128)}
 """Output channels of the trunk's four layers in SC; the other families' widths follow from them."""
 
 FAMILIES = (
     (1, 1),  # SC
     (2, 1),  # GC
     (4, 1),
-    (8, 1),
     (1, 2),  # TBC, which at B = 1 is SC
     (1, 4),
-    (1, 8),
     (2, 2),  # TGC, which at B = 1 is GC
-    (2, 4),
-    (2, 8),
 )
 """(G, B) of every network that is compared."""
 
 MOST = 1.05
-"""Largest cost of a network, relative to SC's."""
+"""Largest count of a network at equal parameters or MACs, relative to SC's."""
 
 RESNET: dict[str, Any] = {"channels": (16, 32, 64, 128)}
 """Options of `tied_resnet14_s` in the ablations: a quarter of ResNet-50's channels, so that the
@@ -80,6 +79,20 @@ class ImageShape(NamedTuple):
     classes: int
 
 
+class Ratio(NamedTuple):
+    """The time of a network, divided by the yardstick's.
+
+    Attributes:
+        median: median over repeated measurements.
+        low: first quartile.
+        high: third quartile.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One of the networks that are compared.
@@ -87,11 +100,13 @@ class Candidate:
     Attributes:
         name: unique name.
         label: short name in tables and plots.
-        panels: comparisons that it takes part in: "parameters", "macs" or both, which are the
-            quantities in which it equals SC; or the ablation.
+        panels: comparisons that it takes part in: the budgets at which it equals SC, or the
+            ablation.
         options: arguments of `SmallTrunk`, or of `tied_resnet14_s` in an ablation.
         parameters: number of parameters, batch normalisation included.
         macs: MACs of its convolutions and linear layers for one image.
+        times: time of inference and of a training step, relative to the first candidate's; empty
+            if they were not measured.
     """
 
     name: str
@@ -100,6 +115,7 @@ class Candidate:
     options: dict[str, Any]
     parameters: int
     macs: int
+    times: dict[Mode, Ratio] = field(default_factory=dict)
 
 
 class SmallTrunk(nn.Sequential):
@@ -168,7 +184,7 @@ def trunk_cost(
         ValueError: if a width is not divisible by G·B.
 
     Example:
-        >>> trunk_cost(WIDTHS, images=ImageShape(1, 28, 10))
+        >>> trunk_cost(WIDTHS["small"], images=ImageShape(1, 28, 10))
         (15554, 444128)
     """
     parameters = macs = 0
@@ -185,46 +201,109 @@ def trunk_cost(
 
 
 @cache
-def equal_widths(budget: Budget, groups: int, blocks: int, images: ImageShape) -> tuple[int, ...]:
-    """Find the widths at which a family costs what SC costs.
+def possible_widths(groups: int, blocks: int, scale: Scale) -> tuple[tuple[int, ...], ...]:
+    """List the widths that a family can have: SC's times a factor, rounded to multiples of G·B.
+
+    Args:
+        groups: G.
+        blocks: B.
+        scale: size of SC.
+
+    Returns:
+        The widths of the four layers for factors from 1/2 to 2·G·B, the narrowest first.
+
+    Example:
+        >>> possible_widths(1, 4, "small")[:3]
+        ((4, 8, 16, 16), (4, 8, 20, 20), (4, 12, 20, 20))
+    """
+    parts = groups * blocks
+    found = {
+        tuple(max(1, round(factor / 200 * width / parts)) * parts for width in WIDTHS[scale])
+        for factor in range(100, 400 * parts)
+    }
+    return tuple(sorted(found))
+
+
+@cache
+def equal_widths(
+    budget: Counted, groups: int, blocks: int, images: ImageShape, scale: Scale = "small"
+) -> tuple[int, ...]:
+    """Find the widths at which a family has as many parameters, or MACs, as SC.
 
     Args:
         budget: quantity that is equal.
         groups: G.
         blocks: B.
         images: shape of the images.
+        scale: size of SC.
 
     Returns:
         The widths of the four layers, SC's times one factor, rounded to multiples of G·B.
+
+    Raises:
+        ValueError: if the budget is a time, which has to be measured.
 
     Example:
         >>> equal_widths("macs", 1, 4, ImageShape(1, 28, 10))
         (16, 32, 64, 64)
     """
-    parts = groups * blocks
-    which = 0 if budget == "parameters" else 1
-    whole = trunk_cost(WIDTHS, images=images)[which]
-    found = {
-        tuple(max(1, round(factor / 200 * width / parts)) * parts for width in WIDTHS)
-        for factor in range(100, 400 * parts)
-    }
+    if budget not in get_args(Counted):
+        raise ValueError(f"`budget` (={budget!r}) must be 'parameters' or 'macs'")
+    which = get_args(Counted).index(budget)
+    whole = trunk_cost(WIDTHS[scale], images=images)[which]
 
     def distance(widths: tuple[int, ...]) -> float:
         ratio = trunk_cost(widths, groups=groups, blocks=blocks, images=images)[which] / whole
         return abs(ratio - 1) if ratio <= MOST else math.inf
 
-    return min(sorted(found), key=distance)
+    return min(possible_widths(groups, blocks, scale), key=distance)
 
 
-def families(budgets: Sequence[Budget], images: ImageShape) -> list[Candidate]:
+def trunk_candidate(
+    widths: Sequence[int], groups: int, blocks: int, images: ImageShape, panels: Sequence[str] = ()
+) -> Candidate:
+    """Describe a `SmallTrunk` as a candidate.
+
+    Args:
+        widths: output channels of the four convolutions.
+        groups: G.
+        blocks: B.
+        images: shape of the images.
+        panels: comparisons that it takes part in.
+
+    Returns:
+        The candidate.
+
+    Example:
+        >>> trunk_candidate((16, 32, 64, 64), 1, 4, ImageShape(1, 28, 10)).name
+        'TBC B=4, 16-32-64-64'
+    """
+    label = family(groups, blocks)
+    return Candidate(
+        f"{label}, {'-'.join(map(str, widths))}",
+        label,
+        tuple(panels),
+        {"widths": list(widths), "groups": groups, "blocks": blocks},
+        *trunk_cost(widths, groups=groups, blocks=blocks, images=images),
+    )
+
+
+def families(
+    budgets: Sequence[Budget],
+    images: ImageShape,
+    scale: Scale = "small",
+    equal: Callable[..., tuple[int, ...]] = equal_widths,
+) -> list[Candidate]:
     """List the networks of a comparison at equal cost, SC first.
 
     Args:
         budgets: quantities that are equal, one comparison for each.
         images: shape of the images.
+        scale: size of SC.
+        equal: finds the widths, with the arguments of `equal_widths`, which knows no times.
 
     Returns:
-        The candidates; one that fits both budgets is listed once.
+        The candidates; one that fits several budgets is listed once.
 
     Example:
         >>> networks = families(["parameters", "macs"], ImageShape(1, 28, 10))
@@ -234,16 +313,10 @@ def families(budgets: Sequence[Budget], images: ImageShape) -> list[Candidate]:
     panels: dict[tuple[int, int, tuple[int, ...]], list[str]] = {}
     for groups, blocks in FAMILIES:
         for budget in budgets:
-            widths = equal_widths(budget, groups, blocks, images)
+            widths = equal(budget, groups, blocks, images, scale)
             panels.setdefault((groups, blocks, widths), []).append(budget)
     return [
-        Candidate(
-            f"{family(groups, blocks)}, {'-'.join(map(str, widths))}",
-            family(groups, blocks),
-            tuple(shown),
-            {"widths": list(widths), "groups": groups, "blocks": blocks},
-            *trunk_cost(widths, groups=groups, blocks=blocks, images=images),
-        )
+        trunk_candidate(widths, groups, blocks, images, shown)
         for (groups, blocks, widths), shown in panels.items()
     ]
 

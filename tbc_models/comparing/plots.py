@@ -1,28 +1,40 @@
 """Plot the results of `tbc compare`, and state them in sentences."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tbc_models.draw import COLOURS
 
 TITLES = {
     "parameters": "equal parameters",
     "macs": "equal MACs",
+    "inference": "equal inference time",
+    "training": "equal training time",
     "splits": "splits (as Table 5)",
     "mixer": "mixer (as Table 6)",
 }
 _BLUE, _RED, _GREEN = COLOURS[:3]
 _GREY = "#666666"
 _OPERATORS = {"SC": _GREY, "GC": _RED, "TBC": _BLUE, "TGC": _GREEN}
+_COSTS = {
+    "parameters": "parameters",
+    "macs": "MACs",
+    "inference": "inference time",
+    "training": "time of a training step",
+}
 
 
 def compared(report: dict[str, Any]) -> Figure:
-    """Plot the accuracy of each network: mean, 95 % interval and every seed.
+    """Plot the accuracy of each network: mean, 95 % interval and every complete seed.
 
     Args:
-        report: complete report of `tbc compare`.
+        report: report of `tbc compare` with at least one complete seed.
 
     Returns:
         The figure, with one axes for each panel.
@@ -30,7 +42,7 @@ def compared(report: dict[str, Any]) -> Figure:
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
         >>> network = {"name": "SC, 8", "label": "SC"}
-        >>> runs = [{"network": "SC, 8", "top1": top1} for top1 in (0.94, 0.96)]
+        >>> runs = [{"network": "SC, 8", "seed": i, "top1": 0.94 + i / 50} for i in (0, 1)]
         >>> figure = compared({"networks": [network], "runs": runs, "statistics": [row]})
         >>> [axes.get_title() for axes in figure.axes]
         ['equal MACs']
@@ -39,53 +51,137 @@ def compared(report: dict[str, Any]) -> Figure:
     rows = report["statistics"]
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     most = max(sum(row["panel"] == panel for row in rows) for panel in panels)
+    columns = min(2, len(panels))
+    lines = math.ceil(len(panels) / columns)
     figure, all_axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(2 + 4 * len(panels), 1.2 + 0.36 * most),
+        lines,
+        columns,
+        figsize=(2 + 4 * columns, lines * (1.2 + 0.36 * most)),
         sharex=True,
         squeeze=False,
         layout="constrained",
     )
-    for axes, panel in zip(all_axes[0], panels, strict=True):
+    for axes, panel in zip(all_axes.flat, panels, strict=True):
         shown = [row for row in rows if row["panel"] == panel]
         for y, row in enumerate(shown):
             colour = _OPERATORS.get(labels[row["network"]].split()[0], _BLUE if y else _GREY)
-            top1 = [100 * r["top1"] for r in report["runs"] if r["network"] == row["network"]]
+            top1 = [100 * r["top1"] for r in _counted(report) if r["network"] == row["network"]]
             axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.4, ms=4, mew=0)
-            mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
             axes.errorbar(
-                mean,
-                y,
-                xerr=[[mean - low], [high - mean]],
-                fmt="D",
-                ms=5,
-                capsize=3,
-                color=colour,
+                100 * row["mean"], y, xerr=_bars(row), fmt="D", ms=5, capsize=3, color=colour
             )
         axes.axvline(100 * shown[0]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
         axes.set_yticks(range(len(shown)), [labels[row["network"]] for row in shown])
-        axes.set(title=TITLES[panel], xlabel="top-1 of the test images, %")
+        axes.set_title(TITLES[panel])
+        axes.tick_params(labelbottom=True)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in all_axes[-1]:
+        axes.set_xlabel("top-1 of the test images, %")
     return figure
+
+
+def overview(reports: Mapping[str, dict[str, Any]]) -> Figure:
+    """Plot accuracy against parameters, MACs and measured times, for several comparisons.
+
+    Args:
+        reports: reports of `tbc compare` with at least one complete seed, by title.
+
+    Returns:
+        The figure, with a row of axes for each report. Costs are relative to SC's; bars are 95 %
+        intervals of the accuracy, and quartiles of the time.
+
+    Example:
+        >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
+        >>> network = {"name": "SC, 8", "label": "SC", "parameters": 900, "macs": 9000}
+        >>> figure = overview({"Digits": {"networks": [network], "statistics": [row]}})
+        >>> [axes.get_xlabel() for axes in figure.axes]
+        ['parameters', 'MACs', 'inference time', 'time of a training step']
+    """
+    figure, all_axes = plt.subplots(
+        len(reports),
+        len(_COSTS),
+        figsize=(11, 0.6 + 2.5 * len(reports)),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, (title, report) in zip(all_axes, reports.items(), strict=True):
+        for axes, cost in zip(line, _COSTS, strict=True):
+            _against(axes, cost, report)
+        line[0].set_ylabel(f"{title}\ntop-1, %")
+    for axes, name in zip(all_axes[-1], _COSTS.values(), strict=True):
+        axes.set(xlabel=name, xscale="log", xticks=[0.25, 0.5, 1, 2, 4])
+        axes.set_xticklabels(["¼", "½", "SC", "2", "4"])
+        axes.minorticks_off()
+    markers = [
+        Line2D([], [], color=colour, marker="o", ls="", label=name)
+        for name, colour in _OPERATORS.items()
+    ]
+    figure.legend(handles=markers, loc="outside upper center", ncols=len(markers), frameon=False)
+    return figure
+
+
+def _against(axes: Axes, cost: str, report: dict[str, Any]) -> None:
+    """Draw every network of a report once, and SC's accuracy as a line."""
+    found = {row["network"]: row for row in report["statistics"]}
+    first, *_ = report["networks"]
+    for network in report["networks"]:
+        if cost in ("parameters", "macs"):
+            ratio = low = high = network[cost] / first[cost]
+        elif network.get("times"):
+            ratio, low, high = network["times"][cost]
+        else:
+            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_GREY)
+            break
+        row = found[network["name"]]
+        axes.errorbar(
+            ratio,
+            100 * row["mean"],
+            xerr=[[ratio - low], [high - ratio]],
+            yerr=_bars(row),
+            fmt="o",
+            ms=4,
+            capsize=2,
+            lw=1,
+            color=_OPERATORS[network["label"].split()[0]],
+        )
+    axes.axhline(100 * found[first["name"]]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _counted(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of the complete seeds."""
+    seeds = [run["seed"] for run in report["runs"]]
+    whole = len(report["networks"])
+    return [run for run in report["runs"] if seeds.count(run["seed"]) == whole]
+
+
+def _bars(row: dict[str, Any]) -> list[list[float]] | None:
+    """Return the lengths of the two bars of an interval in percent; None for one seed."""
+    if "low" not in row:
+        return None
+    return [[100 * (row["mean"] - row["low"])], [100 * (row["high"] - row["mean"])]]
 
 
 def conclusions(report: dict[str, Any]) -> list[str]:
     """State which networks differ from the yardstick, in one sentence for each panel.
 
     Args:
-        report: complete report of `tbc compare`.
+        report: report of `tbc compare` with at least one complete seed.
 
     Returns:
-        A sentence for each panel.
+        A sentence for each panel, with differences in percentage points and their 95 % intervals.
 
     Example:
         >>> networks = [{"name": name, "label": name} for name in ("SC", "TBC B=2")]
-        >>> tbc = {"panel": "macs", "network": "TBC B=2", "difference": {"mean": -0.02}}
-        >>> rows = [{"panel": "macs", "network": "SC"}, tbc | {"p_holm": 0.01}]
-        >>> conclusions({"networks": networks, "statistics": rows})
-        ['At equal MACs, better than SC: none; worse than SC: TBC B=2; no difference shown: none.']
+        >>> difference = {"mean": -0.02, "low": -0.03, "high": -0.01}
+        >>> tbc = {"panel": "macs", "network": "TBC B=2", "difference": difference, "p_holm": 0.01}
+        >>> rows = [{"panel": "macs", "network": "SC"}, tbc]
+        >>> (sentence,) = conclusions({"networks": networks, "statistics": rows})
+        >>> sentence.split("; ")[1]
+        'worse than SC: TBC B=2 (-2.00 ± 1.00)'
     """
     labels = {network["name"]: network["label"] for network in report["networks"]}
     rows = report["statistics"]
@@ -93,6 +189,8 @@ def conclusions(report: dict[str, Any]) -> list[str]:
     for panel in dict.fromkeys(row["panel"] for row in rows):
         yardstick, *others = (row for row in rows if row["panel"] == panel)
         of = labels[yardstick["network"]]
+        title = TITLES[panel]
+        start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
         better, worse = f"better than {of}", f"worse than {of}"
         found: dict[str, list[str]] = {better: [], worse: [], "no difference shown": []}
         for row in others:
@@ -100,10 +198,10 @@ def conclusions(report: dict[str, Any]) -> list[str]:
                 kind = "no difference shown"
             else:
                 kind = better if row["difference"]["mean"] > 0 else worse
-            found[kind].append(labels[row["network"]])
+            found[kind].append(f"{labels[row['network']]} ({plus_minus(row['difference'], '+')})")
         words = "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in found.items())
-        title = TITLES[panel]
-        start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
+        if all("low" not in row["difference"] for row in others):
+            words = "one seed shows no difference, whatever the accuracies"
         sentences.append(f"{start}, {words}.")
     return sentences
 
@@ -112,7 +210,7 @@ def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
     """Format a mean and the half-width of its interval, in percent.
 
     Args:
-        interval: mean, low and high; the interval is symmetric.
+        interval: mean, low and high; the interval is symmetric. One seed has a mean only.
         sign: "+" to put a sign before positive means as well.
 
     Returns:
@@ -122,8 +220,27 @@ def plus_minus(interval: dict[str, Any], sign: str = "") -> str:
         >>> plus_minus({"mean": 0.01, "low": 0.005, "high": 0.015}, "+")
         '+1.00 ± 0.50'
     """
-    half = (interval["high"] - interval["low"]) / 2
-    return f"{100 * interval['mean']:{sign}.2f} ± {100 * half:.2f}"
+    mean = f"{100 * interval['mean']:{sign}.2f}"
+    if "low" not in interval:
+        return mean
+    return f"{mean} ± {50 * (interval['high'] - interval['low']):.2f}"
+
+
+def time_ratio(times: Sequence[float]) -> str:
+    """Format a ratio of times and its quartiles.
+
+    Args:
+        times: median, first and third quartile.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> time_ratio((0.98, 0.961, 1.0149))
+        '0.98 [0.96, 1.01]'
+    """
+    median, low, high = times
+    return f"{median:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def p_value(p: float | None) -> str:

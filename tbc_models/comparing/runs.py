@@ -1,8 +1,9 @@
-"""The runs of `tbc compare`, each in a process of its own, and the report that collects them.
+"""The runs of `tbc compare`, in processes of their own.
 
 A run depends only on its network, its seed and the settings: it uses one thread, draws the weights
-after seeding, and shuffles batches by the seed. So one machine gives the same accuracies every
-time, for any number of processes, and a run that the file already holds need not be repeated.
+after seeding, and shuffles batches by the seed. So one CPU gives the same accuracies every time,
+for any number of processes, and a run that the file already holds need not be repeated. The
+networks of a time budget are found by measuring, and belong to the file for the same reason.
 """
 
 import multiprocessing
@@ -10,32 +11,29 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from tbc_models.bench.timing import ALLOCATOR
 from tbc_models.comparing.networks import (
     Ablation,
     Budget,
     Candidate,
     ImageShape,
+    Scale,
     ablation,
     build_candidate,
     families,
 )
+from tbc_models.comparing.times import Timer, families_by_time, timed
 from tbc_models.data import Data
-from tbc_models.results import machine, read
-from tbc_models.statistics import compare_paired, holm, interval
 from tbc_models.training.classifier import DivergedError
 from tbc_models.training.loading import STREAMS
 from tbc_models.training.recipes import Recipe
 from tbc_models.training.run import fit
-
-PACKAGES = ("torchvision", "lightning", "timm", "scipy")
-"""Packages whose versions may change the accuracies slightly, in addition to PyTorch's."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,22 @@ class Plan:
 
     Attributes:
         data: images to train and test with.
-        panels: comparisons to make: "parameters", "macs" or both, at which networks cost the same;
-            or one ablation.
+        panels: comparisons to make: the budgets at which networks cost the same, or one ablation.
         seeds: number of seeds; they are 0, 1, 2 and so on.
         recipe: training recipe of every run.
+        scale: size of SC; an ablation has only one.
+        device: where to train and to measure times, "cpu" or "cuda".
+        networks: the networks, as `calibrated` found them or a file holds them; by default those
+            that are equal by count.
     """
 
     data: Data
     panels: tuple[Budget, ...] | tuple[Ablation]
     seeds: int
     recipe: Recipe
+    scale: Scale = "small"
+    device: str = "cpu"
+    networks: tuple[Candidate, ...] = ()
 
     @cached_property
     def image_shape(self) -> ImageShape:
@@ -63,9 +67,11 @@ class Plan:
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """The networks that are compared, the yardstick first."""
+        if self.networks:
+            return self.networks
         if self.panels in (("splits",), ("mixer",)):
             return tuple(ablation(self.panels[0], self.image_shape))  # type: ignore[arg-type]
-        return tuple(families(self.panels, self.image_shape))  # type: ignore[arg-type]
+        return tuple(families(self.panels, self.image_shape, self.scale))  # type: ignore[arg-type]
 
     def settings(self) -> dict[str, Any]:
         """Return everything that the accuracies depend on, except the machine."""
@@ -77,6 +83,8 @@ class Plan:
             "test": len(self.data.test),
             "mirror": self.data.mirror,
             "panels": list(self.panels),
+            "scale": self.scale,
+            "device": self.device,
             "seeds": self.seeds,
         }
         return plan | {f"recipe: {name}": value for name, value in asdict(self.recipe).items()}
@@ -100,6 +108,28 @@ class RunScore(NamedTuple):
 
 class CompareError(ValueError):
     """A comparison that cannot be made or resumed, and why."""
+
+
+def calibrated(plan: Plan) -> Plan:
+    """Find the networks of the time budgets, if the plan lacks them, and measure all times.
+
+    Args:
+        plan: what is compared.
+
+    Returns:
+        The plan with its networks and their times, which differ slightly in every measurement.
+
+    Example:
+        >>> from tbc_models.data import open_data
+        >>> from tbc_models.training.recipes import RECIPES
+        >>> plan = Plan(open_data("digits"), ("macs",), 1, RECIPES["small"])
+        >>> calibrated(plan).candidates[0].times["training"].median
+        1.0
+    """
+    unknown = "inference" in plan.panels and not plan.networks
+    known = () if unknown else plan.candidates
+    with _processes(1, plan) as pool:
+        return replace(plan, networks=pool.submit(_measure_in_worker, known).result())
 
 
 def run_once(candidate: Candidate, seed: int, plan: Plan) -> RunScore:
@@ -172,117 +202,13 @@ def runs(plan: Plan, have: Sequence[RunScore], jobs: int) -> Iterator[RunScore]:
             pool.shutdown(cancel_futures=True)
 
 
-def report(plan: Plan, made: Sequence[RunScore]) -> dict[str, Any]:
-    """Collect the results.
-
-    Args:
-        plan: what is compared.
-        made: runs so far, in any order.
-
-    Returns:
-        Settings, networks and runs; also the statistics once no run is missing.
-
-    Example:
-        >>> from tbc_models.data import open_data
-        >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
-        >>> names = [candidate.name for candidate in plan.candidates]
-        >>> made = [RunScore(name, seed, 0.9, 1.0) for name in names for seed in (0, 1)]
-        >>> report(plan, made)["statistics"][0]["mean"]
-        0.9
-    """
-    candidates = plan.candidates
-    order = {candidate.name: i for i, candidate in enumerate(candidates)}
-    rows = [run._asdict() for run in sorted(made, key=lambda run: (run.seed, order[run.network]))]
-    whole = len(rows) == len(candidates) * plan.seeds
-    return {
-        "settings": plan.settings(),
-        "networks": [asdict(one) | {"panels": list(one.panels)} for one in candidates],
-        "statistics": [s for panel in plan.panels for s in _statistics(panel, candidates, made)]
-        if whole
-        else [],
-        "runs": rows,
-    }
-
-
-def read_runs(file: Path, plan: Plan) -> list[RunScore]:
-    """Read the runs of a comparison that is to be resumed.
-
-    Args:
-        file: file that `tbc compare` wrote: a `report`, the command and the machine.
-        plan: what is compared now.
-
-    Returns:
-        Its runs.
-
-    Raises:
-        CompareError: if the file is not from `tbc compare`, or has other settings or another
-            machine; the message names the first difference.
-        OSError: if the file cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> from tbc_models.data import open_data
-        >>> from tbc_models.results import write
-        >>> from tbc_models.training.recipes import RECIPES
-        >>> plan = Plan(open_data("digits"), ("macs",), 2, RECIPES["small"])
-        >>> file = Path(tempfile.mkdtemp()) / "compare.json"
-        >>> write(file, {"machine": machine(*PACKAGES)} | report(plan, []))
-        >>> read_runs(file, plan)
-        []
-    """
-    try:
-        found = read(file)
-        was = found["settings"] | found["machine"]
-        made = [RunScore(**row) for row in found["runs"]]
-    except (ValueError, KeyError, TypeError):
-        raise CompareError(
-            f"{file} cannot be resumed: it holds no results of `tbc compare`"
-        ) from None
-    now = plan.settings() | machine(*PACKAGES)
-    if was.get("streams") != STREAMS:
-        raise CompareError(
-            f"{file} cannot be resumed: another version of this project made it, in which the same "
-            "seeds gave other batches and other augmentation"
-        )
-    for name in now | was:
-        if was.get(name) != now.get(name):
-            raise CompareError(
-                f"{file} cannot be resumed: it was made with {name} = {was.get(name)}, "
-                f"not {now.get(name)}"
-            )
-    return made
-
-
-def _statistics(
-    panel: str, candidates: Sequence[Candidate], made: Sequence[RunScore]
-) -> list[dict[str, Any]]:
-    """Compare the candidates of a panel with the yardstick, the first of all."""
-    top1 = {
-        one.name: [run.top1 for run in sorted(made, key=_seed) if run.network == one.name]
-        for one in candidates
-    }
-    yardstick, *others = [one for one in candidates if panel in one.panels]
-    compared = [compare_paired(top1[other.name], top1[yardstick.name]) for other in others]
-    corrected = holm([pair.p for pair in compared])
-    of_yardstick = interval(top1[yardstick.name])._asdict()
-    rows = [{"panel": panel, "network": yardstick.name, **of_yardstick}]
-    for other, pair, p in zip(others, compared, corrected, strict=True):
-        own = {"panel": panel, "network": other.name, **interval(top1[other.name])._asdict()}
-        own |= {"difference": pair.difference._asdict(), "p": pair.p, "p_holm": p}
-        rows.append(own)
-    return rows
-
-
-def _seed(run: RunScore) -> int:
-    return run.seed
-
-
 # The plan in a worker process. It holds all images, so it is sent once, when the process starts.
 _plan: Plan
 
 
 def _processes(jobs: int, plan: Plan) -> Executor:
+    # glibc reads these when a process starts. To keep freed memory saves a fifth of the time.
+    os.environ.update(ALLOCATOR)
     # Spawned, because a forked process would inherit locks and threads of PyTorch.
     return ProcessPoolExecutor(
         jobs,
@@ -294,6 +220,8 @@ def _processes(jobs: int, plan: Plan) -> Executor:
 
 def _prepare(plan: Plan) -> None:
     torch.set_num_threads(1)  # sums in a fixed order, and one core for each process
+    if plan.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # otherwise `fit` uses a GPU that is there
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _remember(plan)
 
@@ -301,6 +229,12 @@ def _prepare(plan: Plan) -> None:
 def _remember(plan: Plan) -> None:
     global _plan
     _plan = plan
+
+
+def _measure_in_worker(known: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    timer = Timer(_plan.image_shape, _plan.device)
+    budgets: Any = _plan.panels
+    return tuple(timed(known or families_by_time(budgets, timer, _plan.scale), timer))
 
 
 def _run_in_worker(candidate: Candidate, seed: int) -> RunScore:
