@@ -160,7 +160,7 @@ def test_fashion_mnist(tmp_path: Path) -> None:
     data = open_data(f"fashion-mnist:{write_fashion(tmp_path)}")
     assert data.name == f"fashion-mnist:{tmp_path}"
     assert labels(data.train) == sorted([*range(10)] * 2)
-    assert (data.channels, data.size, data.mirror, len(data.test)) == (1, 28, True, 20)
+    assert (data.channels, data.size, data.mirror, len(data.test)) == (1, 28, False, 20)
     assert data.classes[9] == "Ankle boot"
     pixels = mnist_data()[0][::250]
     np.testing.assert_array_equal(np.asarray(data.train[3][0]).ravel(), pixels[3])
@@ -179,6 +179,30 @@ def test_cifar(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     pixels = np.stack([np.asarray(data.test[i][0]) for i in range(6)]) / 255
     np.testing.assert_allclose(data.mean, pixels.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(data.std, pixels.std((0, 1, 2)), rtol=1e-12)
+
+
+def test_the_binary_version_of_cifar10_is_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_by_torchvision(monkeypatch)
+    expected = open_data(f"cifar10:{write_cifar(tmp_path / 'pickles', 'cifar10')}")
+    folder = tmp_path / "binary" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for file in (tmp_path / "pickles" / "cifar-10-batches-py").iterdir():
+        content = pickle.loads(file.read_bytes())  # noqa: S301 (written by this test)
+        if "data" in content:
+            labelled = np.column_stack([content["labels"], content["data"]]).astype(np.uint8)
+            labelled.tofile(folder / f"{file.name}.bin")
+    (folder / "batches.meta.txt").write_text("\n".join(expected.classes) + "\n\n")
+    data = open_data(f"cifar10:{folder.parent}")
+    assert (data.classes, data.mean, data.std) == (expected.classes, expected.mean, expected.std)
+    for ours, theirs in ((data.train, expected.train), (data.test, expected.test)):
+        assert labels(ours) == labels(theirs)
+        for i in range(len(theirs)):
+            np.testing.assert_array_equal(np.asarray(ours[i][0]), np.asarray(theirs[i][0]))
+    damaged = folder / "test_batch.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert "CIFAR-10 is damaged" in told(f"cifar10:{folder.parent}")
 
 
 @pytest.fixture
@@ -252,7 +276,8 @@ def test_packed_files_that_are_damaged_are_reported(cache: Path) -> None:
 
 def test_the_command_line_says_how_to_get_published_data(cache: Path) -> None:
     expected = f"CIFAR-10 is damaged or not in {cache}, which should hold the folder "
-    expected += "cifar-10-batches-py (write cifar10:PATH for another folder); download it with "
+    expected += "cifar-10-batches-py, or cifar-10-batches-bin (write cifar10:PATH for another "
+    expected += "folder); download it with "
     assert expected + "--download" in refused(*TRAIN, "--data", "cifar10")
 
 

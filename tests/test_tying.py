@@ -82,6 +82,15 @@ def test_the_classifier_starts_at_random_where_the_classes_differ(trained: Path)
     assert_state(network.layer3, source.layer3)  # type: ignore[arg-type]
 
 
+def test_filters_for_colours_are_summed_for_grey_images() -> None:
+    """The trained network must see in a grey image what it sees in the same one in RGB."""
+    grey = prepare("resnet20", open_data("digits"), "small", size=16, weights="resnet20.cifar10")
+    network, trained = start(grey).eval(), load_trained("resnet20.cifar10")
+    images = torch.randn(2, 1, 16, 16)
+    expected = trained(images.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_what_tbc_tie_wrote_is_a_start_too(trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "tied.safetensors"
     plain = load_trained(str(trained / "last.ckpt"))

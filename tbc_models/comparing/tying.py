@@ -101,7 +101,11 @@ def run_cases(study: Study, have: Sequence[dict[str, Any]], folder: Path) -> Ite
         Rows: the case, parameters and MACs of the tied network, and the top-1 of its stages.
 
     Example:
-        >>> list(run_cases(study, [], Path("runs")))  # doctest: +SKIP
+        >>> from tbc_models.data import open_data
+        >>> what = ("resnet20.cifar10", "resnet20", open_data("digits"), (2,), ("layer3*",), (1,))
+        >>> study = Study(*what, recipe="small", seed=0, machine=Machine())
+        >>> list(run_cases(study, study.cases(), Path("runs")))
+        []
     """
     made = [{key: row[key] for key in ("blocks", "where", "start", "epochs")} for row in have]
     for case in study.cases():

@@ -88,12 +88,12 @@ class BinaryCIFAR10(CIFAR10):  # type: ignore[misc]
         self.train = train
         folder = root / "cifar-10-batches-bin"
         files = self.train_list if train else self.test_list
-        # Each of the 10,000 rows of a file is a label and an image (3, 32, 32).
-        rows = np.stack(
-            [np.fromfile(folder / f"{f}.bin", np.uint8).reshape(10_000, 3073) for f, _ in files]
+        # Each row is a label and an image (3, 32, 32).
+        rows = np.concatenate(
+            [np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073) for name, _ in files]
         )
-        self.targets = rows[..., 0].flatten().tolist()
-        self.data = rows[..., 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        self.targets = rows[:, 0].tolist()
+        self.data = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         self.classes = (folder / "batches.meta.txt").read_text().split()
 
 
@@ -124,7 +124,8 @@ def open_published(kind: str, path: Path | None, *, download: bool = False) -> D
         size=pixels.shape[-2],
         mean=mean,
         std=std,
-        mirror=True,
+        # The shoes of Fashion-MNIST all point to the left, those for testing too.
+        mirror=kind != "fashion-mnist",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
@@ -57,7 +58,9 @@ def load_trained(where: str) -> nn.Module:
 def start(settings: Settings) -> nn.Module:
     """Build the network of a run with its initial weights, random or trained.
 
-    A classifier for another number of classes is not taken over, but starts at random.
+    A classifier for another number of classes is not taken over, but starts at random. The filters
+    of the first layer are adapted to another number of channels as timm does it: summed for grey
+    images.
 
     Args:
         settings: settings of the run.
@@ -79,7 +82,7 @@ def start(settings: Settings) -> nn.Module:
     where = settings.weights or settings.tie_from
     if not where:
         return network
-    state = _with_classifier_of(network, load_trained(where))
+    state = _fitted(network, load_trained(where))
     try:
         if settings.weights:
             network.load_state_dict(state)
@@ -175,15 +178,14 @@ def _from_file(file: Path) -> nn.Module:
     return exporting.load(name, file)
 
 
-def _with_classifier_of(network: Any, trained: Any) -> dict[str, Tensor]:
-    """Return the weights of a trained network, with another's classifier if classes differ."""
-    state: dict[str, Tensor] = dict(trained.state_dict())
-    if trained.num_classes == network.num_classes:
-        return state
-    heads = network.pretrained_cfg["classifier"]  # a name, or several
-    heads = (heads,) if isinstance(heads, str) else heads
-    own = network.state_dict()
-    for name in own:
-        if name.startswith(tuple(f"{head}." for head in heads)):
-            state[name] = own[name]
+def _fitted(network: Any, trained: Any) -> dict[str, Tensor]:
+    """Return the weights of a trained network, fitted to another's classes and channels."""
+    state, own = dict(trained.state_dict()), network.state_dict()
+    heads, first = network.pretrained_cfg["classifier"], network.pretrained_cfg["first_conv"]
+    if trained.num_classes != network.num_classes:
+        heads = (heads,) if isinstance(heads, str) else heads
+        state |= {n: v for n, v in own.items() if n.startswith(tuple(f"{h}." for h in heads))}
+    first = f"{first}.weight"
+    if first in own and own[first].shape[1] != state[first].shape[1]:
+        state[first] = adapt_input_conv(own[first].shape[1], state[first])
     return state
