@@ -89,7 +89,8 @@ def overview(reports: Mapping[str, dict[str, Any]]) -> Figure:
 
     Returns:
         The figure, with a row of axes for each report. Costs are relative to SC's; bars are 95 %
-        intervals of the accuracy, and quartiles of the time.
+        intervals of the accuracy, and quartiles of the time. G or B of 4 are squares, and of 8
+        triangles.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
@@ -141,7 +142,7 @@ def _against(axes: Axes, cost: str, report: dict[str, Any]) -> None:
             100 * row["mean"],
             xerr=[[ratio - low], [high - ratio]],
             yerr=_bars(row),
-            fmt="o",
+            fmt={"4": "s", "8": "^"}.get(network["label"][-1], "o"),
             ms=4,
             capsize=2,
             lw=1,

@@ -123,6 +123,7 @@ def calibrated(plan: Plan) -> Plan:
         >>> from tbc_models.data import open_data
         >>> from tbc_models.training.recipes import RECIPES
         >>> plan = Plan(open_data("digits"), ("macs",), 1, RECIPES["small"])
+        >>> plan = replace(plan, networks=plan.candidates[:1])
         >>> calibrated(plan).candidates[0].times["training"].median
         1.0
     """
