@@ -33,9 +33,9 @@ shutil.rmtree(ROOT / "docs" / "tutorials", ignore_errors=True)
 for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob("*.ipynb")]:
     shutil.copy2(tutorial, ROOT / "docs" / "tutorials")
 
-# Other pages with code are executed, and their outputs kept for as long as no line of the packages
+# Other pages with code are executed, and their outputs kept for as long as no file of the packages
 # or of the results changes: a second build is quick, and never shows what an older version said.
-sources = [path for end in ("py", "json") for path in ROOT.glob(f"tbc_*/**/*.{end}")]
+sources = [path for end in ("py", "json", "safetensors") for path in ROOT.glob(f"tbc_*/**/*.{end}")]
 sources += ROOT.glob("docs/_results/*.*")
 digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
 nb_execution_mode = "cache"
