@@ -4,6 +4,8 @@ Times of different runs are never compared (see `bench.timing`), so all candidat
 only ratios are kept. Repeating the measurement gives the spread of a ratio.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import quantiles
@@ -105,7 +107,9 @@ def equal_time(
     tried: dict[tuple[int, ...], float] = {}
     first, last = 0, len(possible) - 1
     while first <= last:
-        middle = (first + last) // 2
+        # Half-way in proportion, since a network that is much too wide takes long to measure.
+        goal = math.sqrt(sum(possible[first]) * sum(possible[last]))
+        middle = bisect_left(possible, goal, first, last, key=sum)
         widths = possible[middle]
         candidate = trunk_candidate(widths, groups, blocks, timer.images)
         ratio = _ratios([sc, candidate], mode, timer, SEARCHES)[1].median
