@@ -48,7 +48,7 @@ app = typer.Typer()
 @app.command(
     "evaluate",
     epilog="Examples:\n\n- `tbc evaluate runs/tied_resnet14_s-mnist-small/last.ckpt`\n\n"
-    "- `tbc evaluate --model tied_resnet20.cifar10 --download`\n\n"
+    "- `tbc evaluate --model tbc_resnet20.cifar10 --download`\n\n"
     "- `tbc evaluate last.ckpt --data imagefolder:photos --plot confusion.png`",
 )
 def evaluate_network(
@@ -142,7 +142,7 @@ def evaluate_network(
 @app.command(
     "predict",
     epilog="Examples:\n\n- `tbc predict runs/photos/last.ckpt holiday.jpg`\n\n"
-    "- `tbc predict --model tied_resnet20.cifar10 photo.png`\n\n"
+    "- `tbc predict --model tbc_resnet20.cifar10 photo.png`\n\n"
     "- `tbc predict last.ckpt holiday/*.jpg --top 1 --json classes.json`",
 )
 def predict_classes(

@@ -125,8 +125,7 @@ def create_resnet(
 
     Args:
         variant: the registered name.
-        pretrained: whether to load trained weights; there are none yet, so timm raises a
-            RuntimeError if it is True.
+        pretrained: whether to load trained weights; timm raises a RuntimeError if there are none.
         options: what the user gave: options of the trunk, and those of the `TiedBottleneck`.
         trunk: timm's ResNet or a subclass of it.
         defaults: the values of options that were not given.
