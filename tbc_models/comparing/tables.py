@@ -53,7 +53,7 @@ def summary(reports: Mapping[str, dict[str, Any]]) -> str:
         reports: reports of `tbc compare` with at least one complete seed, by title.
 
     Returns:
-        The table: a column for each report, and a row for each family at each budget. Differences
+        A table with a column for each report, and a row for each family at each budget. Differences
         whose corrected p is below 0.05 are bold.
 
     Example:
