@@ -13,9 +13,11 @@ from tbc_models.count import measure
 from tbc_models.data import Data
 from tbc_models.results import machine as describe_machine
 from tbc_models.results import read
+from tbc_models.training.callbacks import LAST
 from tbc_models.training.run import train
 from tbc_models.training.settings import Machine, RunError, Settings, prepare
-from tbc_models.training.tying import tie_and_tune
+from tbc_models.training.trained import open_trained
+from tbc_models.training.tying import tie_and_tune, top1_of
 
 Start = Literal["nearest", "taught", "random"]
 STARTS: tuple[Start, ...] = ("nearest", "taught", "random")
@@ -118,8 +120,8 @@ def run_cases(study: Study, have: Sequence[dict[str, Any]], folder: Path) -> Ite
         options: dict[str, Any] = {"resume": True, "say": _say_nothing}
         row = case | {"parameters": counted.parameters, "macs": counted.macs}
         if case["start"] == "random":
-            score = train(settings, study.data, folder / name, study.machine, **options)
-            yield row | {"tuned": round(score.top1, 6)}
+            train(settings, study.data, folder / name, study.machine, **options)
+            yield row | {"tuned": top1_of(open_trained(folder / name / LAST), study.data)}
         else:
             scores = tie_and_tune(settings, study.data, folder / name, study.machine, **options)
             yield row | scores._asdict()
