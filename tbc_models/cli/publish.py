@@ -66,9 +66,9 @@ def publish(
 
     Rounds the weights to float16, tests the rounded weights on all test images of the run's data,
     and writes NETWORK.TAG.safetensors, which `tbc evaluate`, `tbc predict` and timm load, and
-    NETWORK.TAG.md, a model card as Hugging Face's hub has them: data, recipe, the command that
-    repeats the run, accuracy, limits and licence. Neither names a folder of this machine. The
-    options of the network must be the defaults.
+    NETWORK.TAG.md, a model card in the format of Hugging Face's hub: data, recipe, the command
+    that repeats the run, accuracy, limits and licence. Neither file names a folder of this machine.
+    The options of the network must be the defaults.
     """
     with errors_in_one_line(_REMEDIES, debug=debug):
         require_file(run)

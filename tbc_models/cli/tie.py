@@ -110,7 +110,7 @@ def tie(
         typer.Option(
             metavar="DATA",
             help="Then train the tied network on this data set, as `tbc train --data` names it. "
-            "Needs trained weights, and the options below are for it.",
+            "Needs trained weights. The options below are for this training.",
         ),
     ] = None,
     recipe: Annotated[
@@ -145,8 +145,9 @@ def tie(
     that is lost, ‖W − T(W′)‖ / ‖W‖, and the layers that could not be tied, with reasons.
 
     A tied network must be trained again, because most of each weight is lost. With --finetune the
-    command does all of it: it tests the trained network, ties it, tests it with the nearest weights
-    at once and after measuring its batch normalisation anew, trains it, and tests it again.
+    command does all of it: it tests the trained network, ties it, tests it with the nearest
+    weights, tests it again after measuring its batch normalisation anew, trains it, and tests it
+    once more.
     """
     require_writable(out, "--out")
     require_writable(json_file, "--json")

@@ -44,7 +44,7 @@ def study_tying(
         typer.Option(
             "--json",
             metavar="FILE",
-            help="Write the results to this file after every training; keep those that it holds.",
+            help="Write the results to this file after every training; those it holds are kept.",
         ),
     ],
     blocks: Annotated[
@@ -73,8 +73,8 @@ def study_tying(
     """Tie a trained network in several ways, and train each: with a teacher, without, from scratch.
 
     For every B, pattern and length: from the nearest tied weights, from these with the untied
-    network as teacher, and from random weights. A study that was killed goes on where it was when
-    the command is repeated. `tbc tie --finetune` reproduces a row.
+    network as teacher, and from random weights. To resume a study that was killed, repeat the
+    command. `tbc tie --finetune` reproduces a single row that starts from tied weights.
     """
     require_writable(json_file, "--json")
     with errors_in_one_line(_REMEDIES, debug=debug):

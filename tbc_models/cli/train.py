@@ -99,7 +99,7 @@ def train_network(
         typer.Option(
             metavar="FILE|NAME",
             help="Start a tied network from trained weights of the same network without ties: each "
-            "layer from the nearest weights that it can have.",
+            "tied layer from the nearest weights that it can have.",
         ),
     ] = "",
     teacher: Teacher = "",
@@ -137,8 +137,8 @@ def train_network(
     epoch and are not used for training, but best.ckpt is of the epoch that scored best on them.
 
     FILE is last.ckpt, best.ckpt or weights.safetensors of a run, or what `tbc tie` wrote. NAME is a
-    network of which trained weights ship (`tbc models --pretrained`), or for which timm has some. A
-    classifier for other classes starts at random.
+    network whose trained weights ship (`tbc models --pretrained`), or one that timm has trained
+    weights for. With another number of classes the classifier starts at random.
 
     For several GPUs give --devices, or start the command with torchrun; for several machines give
     --nodes, under SLURM or torchrun. Each batch is divided among all devices.

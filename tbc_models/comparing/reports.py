@@ -26,8 +26,8 @@ def report(plan: Plan, made: Sequence[RunScore]) -> dict[str, Any]:
         made: runs so far, in any order.
 
     Returns:
-        Settings, networks, runs, the number of complete seeds, with which every network has been
-        trained, and the statistics over these seeds.
+        Settings, networks, runs, the number of complete seeds (those with which every network has
+        been trained), and the statistics over these seeds.
 
     Example:
         >>> from tbc_models.data import open_data

@@ -14,8 +14,8 @@ def details(report: dict[str, Any], panel: str) -> str:
         panel: budget or ablation.
 
     Returns:
-        The table. Counts have their ratio to the first network's in brackets, times are such
-        ratios with quartiles.
+        The table. Counts are followed by their ratio to the first network's in brackets; times are
+        given as such ratios, with quartiles.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}

@@ -93,8 +93,8 @@ def equal_time(
         scale: size of SC.
 
     Returns:
-        Of the widths that were tried, those whose time was nearest to SC's. Time does not quite
-        rise with the width, so others may be as near.
+        Of the widths that were tried, those whose time was nearest to SC's. A wider
+        network is not always slower, so others may be as near.
 
     Example:
         >>> equal_time("inference", 1, 1, Timer(ImageShape(1, 8, 10)))

@@ -1,7 +1,8 @@
 """The study of `tbc tie-study`: tie a trained network in several ways, and train each further.
 
-Each row is a training with its own schedule, from the nearest tied weights or from random ones. It
-is what `tbc tie --finetune` computes with the same options, so a row can be checked alone.
+Each row is a training with its own schedule, from the nearest tied weights or from random ones. A
+row from tied weights is what `tbc tie --finetune` computes with the same options, so it can be
+checked alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ def run_cases(study: Study, have: Sequence[dict[str, Any]], folder: Path) -> Ite
         folder: folder of the runs; one that was killed resumes there.
 
     Yields:
-        Rows: the case, parameters and MACs of the tied network, and the top-1 of its stages.
+        Rows: the case, parameters and MACs of the tied network, and its top-1 at each stage.
 
     Example:
         >>> from tbc_models.data import open_data

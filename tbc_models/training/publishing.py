@@ -62,7 +62,7 @@ def publish(
 
     Raises:
         RunError: if the run is not complete, its network has options or tied layers that its name
-            does not tell, or `data` are other images.
+            does not tell, or if `data` has other images.
         ValueError: if a weight is too large for float16.
         OSError: if a file cannot be read or written.
 

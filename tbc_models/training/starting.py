@@ -144,7 +144,7 @@ def teaching_of(settings: Settings) -> Teaching | None:
 def recalibrate(network: nn.Module, data: Data, settings: Settings, *, batches: int = 80) -> None:
     """Measure the statistics of a network's batch normalisation anew, without training it.
 
-    The statistics that were stored are of the activations before the weights were changed.
+    The stored statistics are those of the activations before the weights were changed.
 
     Args:
         network: network whose statistics are replaced by means over the batches.

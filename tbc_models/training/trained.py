@@ -21,7 +21,7 @@ class Trained(NamedTuple):
     Attributes:
         settings: settings of the run that trained it. If the weights were published, the path of
             the data is left out.
-        state: its weights by their names: those that are tested, an average if the run kept one.
+        state: its weights by their names. If the run kept an average of the weights, it is that.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ def open_trained(where: str | Path) -> Trained:
 
     Args:
         where: last.ckpt, best.ckpt or weights.safetensors of a run of `train`, or the name
-            NETWORK.TAG of weights that ship with the package. A file is preferred to a name.
+            NETWORK.TAG of weights that ship with the package. A file takes precedence over a name.
 
     Returns:
         The settings of its run, and its weights.

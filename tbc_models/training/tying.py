@@ -45,7 +45,8 @@ def tie_and_tune(
     """Tie a trained network with the nearest weights, test it, train it, and test it again.
 
     Args:
-        settings: of the training, with `tie_from`, and with `blocks` unless the model is tied.
+        settings: settings of the training, with `tie_from`; and with `blocks`, unless the model is
+            tied by design.
         data: the data set that `settings` were prepared for.
         out: folder of the run, as of `train`.
         machine: where and how to compute; by default on one device.
