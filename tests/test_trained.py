@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,12 +34,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_checkpoint_and_its_weights_are_the_same_network(run: Path) -> None:
     opened = [open_trained(run / name) for name in ("last.ckpt", "weights.safetensors")]
-    runs.assert_equal(*(dict(one.state) for one in opened))
+    runs.assert_equal(dict(opened[0].state), dict(opened[1].state))
     assert opened[0].settings == settings(epochs=2)
     written, read = (json.dumps(asdict(one.settings)) for one in opened)
     assert written == read  # JSON has no tuples
     assert not opened[1].network().training
-    scores = [evaluate(one, open_data("digits")).score for one in (*opened, str(run / "last.ckpt"))]
+    ways: list[str | Trained] = [*opened, str(run / "last.ckpt")]
+    scores = [evaluate(one, open_data("digits")).score for one in ways]
     assert scores[0] == scores[1] == scores[2]
 
 
@@ -82,7 +84,8 @@ def test_the_commands_take_a_checkpoint_weights_or_a_name(
     name = "tied_resnet14_s.digits"
     shutil.copy(run / "weights.safetensors", tmp_path / f"{name}.safetensors")
     image = tmp_path / "five.png"
-    Image.fromarray(open_data("digits").test[5][0][0].numpy()).save(image)
+    digits: Any = open_data("digits").test
+    Image.fromarray(digits[5][0][0].numpy()).save(image)
     ways = ([run / "last.ckpt"], [run / "weights.safetensors"], [name], ["--model", name])
     assert len({tbc("evaluate", *way) for way in ways}) == 1
     assert len({tbc("predict", *way, image, "--top", 2) for way in ways}) == 1

@@ -74,21 +74,24 @@ def test_a_tied_run_starts_from_what_tie_makes_of_the_plain_network(trained: Pat
 
 def test_the_classifier_starts_at_random_where_the_classes_differ(trained: Path) -> None:
     digits = open_data("digits")
-    five = replace(digits, classes=digits.classes[:5])
     where = str(trained / "weights.safetensors")
-    chosen = prepare("resnet20", five, "small", options=SMALL, size=16, weights=where)
-    network, source, fresh = start(chosen), load_trained(where), chosen.network()
-    assert_state(network.fc, fresh.fc)  # type: ignore[arg-type]
-    assert_state(network.layer3, source.layer3)  # type: ignore[arg-type]
+    # Fewer classes, and as many of other names.
+    for classes in (digits.classes[:5], tuple(f"the digit {c}" for c in digits.classes)):
+        other = replace(digits, classes=classes)
+        chosen = prepare("resnet20", other, "small", options=SMALL, size=16, weights=where)
+        network, source, fresh = start(chosen), load_trained(where), chosen.network()
+        assert_state(network.fc, fresh.fc)  # type: ignore[arg-type]
+        assert_state(network.layer3, source.layer3)  # type: ignore[arg-type]
 
 
 def test_filters_for_colours_are_summed_for_grey_images() -> None:
     """The trained network must see in a grey image what it sees in the same one in RGB."""
     grey = prepare("resnet20", open_data("digits"), "small", size=16, weights="resnet20.cifar10")
-    network, trained = start(grey).eval(), load_trained("resnet20.cifar10")
+    network: Any = start(grey).eval()
+    trained: Any = load_trained("resnet20.cifar10")
     images = torch.randn(2, 1, 16, 16)
-    expected = trained(images.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
+    expected = trained.forward_features(images.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(network.forward_features(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_tbc_tie_wrote_is_a_start_too(trained: Path, tmp_path: Path) -> None:
@@ -103,10 +106,10 @@ def test_what_tbc_tie_wrote_is_a_start_too(trained: Path, tmp_path: Path) -> Non
 def test_a_resumed_run_does_not_need_what_it_started_from(trained: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied.safetensors"
     copied.write_bytes((trained / "weights.safetensors").read_bytes())
-    chosen = settings(weights=str(copied))
-    score = go(chosen, tmp_path / "run")
+    command = [*TRAIN, "--model=resnet20", f"--weights={copied}", "--out", tmp_path / "run"]
+    tbc(*command)
     copied.unlink()
-    assert go(chosen, tmp_path / "run", resume=True) == score
+    assert "after step 11" in tbc(*command, "--resume")
 
 
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(
@@ -126,6 +129,10 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(
     assert "resnet20 has no tied layer that is plain in" in line
     assert line.endswith("use --weights if both are tied, or both plain")
     assert "give one" in error("tbc_resnet20", "--tie-from", plain, "--weights", plain)
+    other = tmp_path / "other.safetensors"
+    exporting.save(other, timm.create_model("test_vit"), name="test_vit")
+    assert "do not fit resnet20" in error("resnet20", "--weights", other)
+    assert "is a folder: name a file in it" in error("resnet20", "--weights", tmp_path)
     assert "neither a file nor a network; did you mean" in error(
         "resnet20", "--weights", "resnet02"
     )
@@ -136,7 +143,7 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(
 
 def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None:
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("classes", {"in_chans": 1, "num_classes": 7}, "has 7 outputs, but digits has 10 classes"),
+        ("classes", {"in_chans": 1, "num_classes": 7}, "knows 7 classes, but digits has 10"),
         ("images", {"in_chans": 3, "num_classes": 10}, "does not take the images of digits"),
     )
     for name, options, text in cases:
@@ -146,6 +153,10 @@ def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None
         line = refused(*TRAIN, "--model=resnet20", "--teacher", file, "--out", tmp_path / "run")
         assert text in line
         assert "--teacher" in line
+    line = refused(
+        *TRAIN, "--model=resnet20", "--teacher=resnet20.cifar10", "--out", tmp_path / "r"
+    )
+    assert "does not take the images" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -229,6 +240,20 @@ def test_recalibration_measures_what_the_layers_see(trained: Path) -> None:
     assert all(torch.equal(p, weights[name]) for name, p in network.named_parameters())
 
 
+def test_recalibration_mirrors_only_as_the_training_does(trained: Path) -> None:
+    data = replace(open_data("digits"), mirror=True)
+    found = []
+    for mirror in (True, False):
+        network: Any = load_trained(str(trained / "last.ckpt"))
+        chosen = prepare("resnet20", data, "small", options=SMALL, size=16, mirror=mirror)
+        recalibrate(network, data, chosen, batches=1)
+        found.append(network.layer1[0].bn2.running_mean)
+    expected: Any = load_trained(str(trained / "last.ckpt"))
+    recalibrate(expected, open_data("digits"), settings(), batches=1)
+    assert torch.equal(found[1], expected.layer1[0].bn2.running_mean)
+    assert not torch.equal(found[0], found[1])
+
+
 # tbc tie --finetune, and the study
 
 
@@ -282,6 +307,30 @@ def test_tie_finetune_gives_the_row_of_the_study(
     assert json.loads(Path("study.json").read_text())["rows"] == found["rows"]
     assert [p.name for p in Path("runs/tie-study").iterdir()] == ["B2-layer3_-random-1"]
     assert "seed = 0, not 1" in refused(*study, "--json=study.json", "--seed=1")
+    tbc("train", "--model=resnet20", "--data=digits", "--epochs=1", "--seed=1", "--out=other")
+    study[1] = "other/weights.safetensors"
+    assert "with weights = " in refused(*study, "--json=study.json")
+
+
+def test_the_size_and_the_options_of_a_trained_network_are_kept(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was trained with images of 16 pixels, and with fewer channels than the default."""
+    monkeypatch.chdir(tmp_path)
+    score = evaluate(trained / "last.ckpt", open_data("digits")).score
+    for file in ("last.ckpt", "weights.safetensors"):
+        tie_it = ["tie", trained / file, "--blocks=2", "--where=layer3*", f"--run={file}"]
+        tbc(*tie_it, "--finetune=digits", "--epochs=1", "--json=tie.json")
+        found = json.loads(Path("tie.json").read_text())
+        assert found["options"]["size"] == 16
+        assert found["scores"]["untied"] == pytest.approx(score.top1, abs=1e-6)
+    assert "already holds a run; resume it with --resume, or choose another folder with --run" in (
+        refused(*tie_it, "--finetune=digits", "--epochs=1")
+    )
+    tbc("tie", trained / "last.ckpt", "--blocks=2", "--where=layer3*", "--out=tied.safetensors")
+    expected = tie(load_trained(str(trained / "last.ckpt")), blocks=2, where="layer3*").model
+    assert_state(load_trained("tied.safetensors"), expected)
+    assert "is tied already" in refused("tie", "tied.safetensors", "--blocks=2")
 
 
 def test_finetuning_needs_trained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,3 +338,11 @@ def test_finetuning_needs_trained_weights(tmp_path: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(app, ["tie", "resnet20", "--blocks=2", "--finetune=digits"])
     assert result.exit_code == 2
     assert "--pretrained" in result.output
+    for options, text in (
+        (["--pretrained", "--finetune=digits", "--weights=random"], "omit --weights"),
+        (["--epochs=3"], "need --finetune"),
+        (["--pretrained", "--finetune=digits", "--lr=-1"], "not a positive number"),
+    ):
+        result = CliRunner().invoke(app, ["tie", "resnet20", "--blocks=2", *options])
+        assert result.exit_code == 2
+        assert text in " ".join(result.output.split())

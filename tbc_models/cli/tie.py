@@ -26,6 +26,7 @@ from tbc_models.cli.run_options import (
     Teacher,
     TeacherWeight,
     Temperature,
+    check_run_options,
 )
 from tbc_models.cli.terminal import (
     JsonFile,
@@ -36,7 +37,7 @@ from tbc_models.cli.terminal import (
 )
 from tbc_models.data.errors import first_line
 from tbc_models.data.specification import Specification, parse_specification
-from tbc_models.files import WEIGHTS
+from tbc_models.files import WEIGHTS, replacing
 
 if TYPE_CHECKING:
     from tbc_gpu import TiedLayer
@@ -49,6 +50,8 @@ _REMEDIES = {
     **DATA_REMEDIES,
     **RUN_REMEDIES,
     "resume": "resume it with --resume, or choose another folder with --run",
+    "settings": "use the settings that it started with, or choose another folder with --run",
+    "temperature": "choose another one with --temperature",
     "data": "choose other data with --finetune",
     "teacher": "choose another one with --teacher",
 }
@@ -157,13 +160,24 @@ def tie(
             "only trained weights can be fine-tuned: add --pretrained, or name a file of weights.",
             param_hint="--finetune",
         )
+    if finetune is not None and weights == "random":
+        raise typer.BadParameter(
+            "fine-tuning starts from the nearest weights: omit --weights random.",
+            param_hint="--weights",
+        )
+    if finetune is None and (recipe or epochs or lr or teacher or run or resume):
+        raise typer.BadParameter(
+            "the options of a training need --finetune with the data to train on.",
+            param_hint="--finetune",
+        )
+    check_run_options(batch_size=None, lr=lr, devices=1, nodes=1)
     specification = None if finetune is None else _specified(finetune)
     import tbc_gpu
     from tbc_models import exporting
     from tbc_models.count import measure
     from tbc_models.networks import registry
 
-    network = _open(name) if is_file else create_named(name, pretrained)
+    network, options = _open(name) if is_file else (create_named(name, pretrained), {})
     try:
         tying = tbc_gpu.tie(network, blocks=blocks, where=where, weights=weights)
     except ValueError as error:
@@ -208,6 +222,8 @@ def tie(
                 folder,
                 recipe,
                 {
+                    "options": options,
+                    "size": pixels,
                     "tie_from": name,
                     "blocks": blocks,
                     "where": where,
@@ -223,14 +239,15 @@ def tie(
                 resume=resume,
             )
             if out is not None:
-                shutil.copyfile(folder / WEIGHTS, out)
+                with replacing(out) as temporary:
+                    shutil.copyfile(folder / WEIGHTS, temporary)
     elif out is not None:
         try:
             exporting.save(
                 out,
                 tying.model,
                 name=registry.architecture(network),
-                options=_shapes(network) if "." in name else None,
+                options=options | _trained_with(network) if is_file or "." in name else None,
                 blocks=blocks,
                 where=where,
                 weights=weights,
@@ -257,17 +274,23 @@ def _specified(data: str) -> Specification:
         return parse_specification(data)
 
 
-def _open(file: str) -> Any:
+def _open(file: str) -> tuple[Any, dict[str, Any]]:
     with errors_in_one_line():
-        from tbc_models.training.starting import load_trained
+        from tbc_models.training.starting import open_source
 
-        return load_trained(file)
+        source = open_source(file)
+        if source.blocks > 1:
+            raise ValueError(f"{file} holds a network that is tied already: name a plain one")
+        return source.network, source.options
 
 
-def _shapes(network: Any) -> dict[str, int]:
-    """Return the options that trained weights may set: of the images, and of the classes."""
+def _trained_with(network: Any) -> dict[str, Any]:
+    """Return the options that say which images and classes a network was trained with."""
     first = next(m for m in network.modules() if hasattr(m, "in_channels"))
-    return {"in_chans": first.in_channels, "num_classes": network.num_classes}
+    fields = ("input_size", "num_classes", "label_names", "mean", "std")
+    overlay = {name: network.pretrained_cfg.get(name) for name in fields}
+    shapes = {"in_chans": first.in_channels, "num_classes": network.num_classes}
+    return shapes | {"pretrained_cfg_overlay": overlay}
 
 
 def _finetune(
@@ -287,7 +310,7 @@ def _finetune(
     from tbc_models.training.tying import tie_and_tune
 
     name = architecture(network)
-    settings = prepare(name, data, recipe or usual_recipe(data.size), **options)
+    settings = prepare(name, data, recipe or usual_recipe(options["size"]), **options)
     scores = tie_and_tune(
         settings,
         data,

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from tbc_models.cli.data_options import DATA_REMEDIES, DataSpec, Debug, Download, open_specified
-from tbc_models.cli.run_options import RUN_REMEDIES, ChannelsLast, NoMirror, Precision, Seed
+from tbc_models.cli.run_options import ChannelsLast, NoMirror, Precision, Seed
 from tbc_models.cli.terminal import (
     errors_in_one_line,
     plain_table,
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from tbc_models.comparing.tying import Study
 
 app = typer.Typer()
-_REMEDIES = {**DATA_REMEDIES, **RUN_REMEDIES, "json": "write to another file with --json"}
+_REMEDIES = {
+    **DATA_REMEDIES,
+    "json": "write to another file with --json",
+    "settings": "choose another folder with --runs",
+    "stopped": "run the command again to continue",
+}
 
 
 @app.command(
@@ -82,20 +87,24 @@ def study_tying(
         from dataclasses import replace
 
         from tbc_models.comparing.tying import Study, read_rows
-        from tbc_models.networks.registry import architecture
+        from tbc_models.networks.registry import architecture, input_size
         from tbc_models.training.recipes import usual_recipe
         from tbc_models.training.settings import Machine
-        from tbc_models.training.starting import load_trained
+        from tbc_models.training.starting import open_source
 
         opened = open_specified(specification, skip_bad_images=False, download=download)
+        trained = open_source(source)
+        size = input_size(trained.network)
         study = Study(
             source=source,
-            model=architecture(load_trained(source)),
+            model=architecture(trained.network),
+            options=trained.options,
+            size=size,
             data=replace(opened, mirror=opened.mirror and not no_mirror),
             blocks=tuple(blocks),
             where=tuple(where),
-            epochs=tuple(sorted(epochs)),
-            recipe=usual_recipe(opened.size),
+            epochs=tuple(sorted(set(epochs))),
+            recipe=usual_recipe(size),
             seed=seed,
             machine=Machine(precision=precision, channels_last=channels_last),
         )

@@ -45,6 +45,7 @@ _TRAIN_REMEDIES = {
     "size": "choose another image size with --size",
     "weights": "a tied network starts from the weights of a plain one with --tie-from",
     "tie_from": "use --weights if both are tied, or both plain",
+    "temperature": "choose another one with --temperature",
     "teacher": "choose another one with --teacher",
 }
 

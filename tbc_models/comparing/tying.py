@@ -7,6 +7,7 @@ checked alone.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,10 @@ from tbc_models.data import Data
 from tbc_models.results import machine as describe_machine
 from tbc_models.results import read
 from tbc_models.training.callbacks import LAST
+from tbc_models.training.loading import STREAMS
 from tbc_models.training.run import train
 from tbc_models.training.settings import Machine, RunError, Settings, prepare
+from tbc_models.training.starting import load_trained
 from tbc_models.training.trained import open_trained
 from tbc_models.training.tying import tie_and_tune, top1_of
 
@@ -33,6 +36,8 @@ class Study:
     Attributes:
         source: name or file of the trained network.
         model: name of the network, as registered with timm.
+        options: options that timm builds it with.
+        size: height and width in pixels of the images that it was trained with.
         data: images to train and test with.
         blocks: numbers of blocks B.
         where: patterns of the layers that are tied.
@@ -44,6 +49,8 @@ class Study:
 
     source: str
     model: str
+    options: dict[str, Any]
+    size: int
     data: Data
     blocks: tuple[int, ...]
     where: tuple[str, ...]
@@ -56,8 +63,12 @@ class Study:
         """Return everything that the results depend on, except the machine and the software."""
         return {
             "source": Path(self.source).name,
+            "weights": _fingerprint(self.source),
             "model": self.model,
             "data": self.data.name,
+            "streams": STREAMS,
+            "fingerprint": self.data.fingerprint,
+            "size": self.size,
             "train": len(self.data.train),
             "test": len(self.data.test),
             "mirror": self.data.mirror,
@@ -85,6 +96,8 @@ class Study:
             self.recipe,
             epochs=epochs,
             seed=self.seed,
+            size=self.size,
+            options=self.options,
             tie_from="" if start == "random" else self.source,
             teacher=self.source if start == "taught" else "",
             blocks=blocks,
@@ -105,8 +118,10 @@ def run_cases(study: Study, have: Sequence[dict[str, Any]], folder: Path) -> Ite
 
     Example:
         >>> from tbc_models.data import open_data
-        >>> what = ("resnet20.cifar10", "resnet20", open_data("digits"), (2,), ("layer3*",), (1,))
-        >>> study = Study(*what, recipe="small", seed=0, machine=Machine())
+        >>> source = ("resnet20.cifar10", "resnet20", {}, 32)
+        >>> ways = {"blocks": (2,), "where": ("layer3*",), "epochs": (1,)}
+        >>> options = ways | {"recipe": "small", "seed": 0, "machine": Machine()}
+        >>> study = Study(*source, open_data("digits"), **options)
         >>> list(run_cases(study, study.cases(), Path("runs")))
         []
     """
@@ -168,6 +183,14 @@ def read_rows(file: Path, study: Study) -> list[dict[str, Any]]:
                 f"{file} was made with {name} = {was.get(name)}, not {now}", option="json"
             )
     return rows
+
+
+def _fingerprint(source: str) -> str:
+    """Hash the weights of a trained network, since a file of the same name may have others."""
+    digest = sha256()
+    for name, value in load_trained(source).state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _say_nothing(_: str) -> None:

@@ -142,7 +142,7 @@ def _read(kind: str, path: Path | None, download: bool) -> list[Any]:
     if path is None:
         expected += f" (write {kind}:PATH for another folder)"
     for place in folders:
-        seen, published = _AS_PUBLISHED.get(kind, ("", reader))
+        seen, published = _AS_PUBLISHED.get(kind, ("no other form", reader))
         read = published if (place / seen).exists() else reader
         with suppress(Exception):  # a damaged file raises many types
             return [read(place, train=part) for part in parts]

@@ -265,7 +265,9 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def check_classes(data: str, classes: Sequence[str], what: str, known: Sequence[str]) -> None:
+def check_classes(
+    data: str, classes: Sequence[str], what: str, known: Sequence[str], *, option: str = "data"
+) -> None:
     """Check that a data set has the classes that were learned.
 
     Args:
@@ -273,6 +275,7 @@ def check_classes(data: str, classes: Sequence[str], what: str, known: Sequence[
         classes: its classes.
         what: what learned, such as "network".
         known: the classes that it learned.
+        option: the parameter that would avoid the error.
 
     Raises:
         RunError: if they differ.
@@ -280,7 +283,7 @@ def check_classes(data: str, classes: Sequence[str], what: str, known: Sequence[
     if list(classes) != list(known):
         raise RunError(
             f"{data} has {list_classes(classes)}, but the {what} knows {list_classes(known)}",
-            option="data",
+            option=option,
         )
 
 

@@ -115,20 +115,14 @@ def train(
         callbacks=_averaging(learner.recipe),
     )
     if is_first():
-        trained_with = {  # fields of timm's configuration of trained weights
-            "input_size": [settings.channels, settings.size, settings.size],
-            "num_classes": len(settings.classes),
-            "label_names": settings.classes,
-            "mean": settings.mean,
-            "std": settings.std,
-        }
         exporting.save(
             out / WEIGHTS,
             open_trained(last).network(),
             name=settings.model,
             blocks=settings.blocks if settings.blocks > 1 else None,
             where=settings.where,
-            options=settings.network_options() | {"pretrained_cfg_overlay": trained_with},
+            options=settings.network_options()
+            | {"pretrained_cfg_overlay": settings.trained_with()},
             metadata=describe_training(settings, machine),
         )
     return _score(row)

@@ -121,7 +121,9 @@ class Settings:
     def network(self) -> nn.Module:
         """Build the network with the random weights that the seed determines."""
         torch.manual_seed(self.seed)
-        return self._tied(timm.create_model(self.model, **self.network_options()))
+        network: Any = timm.create_model(self.model, **self.network_options())
+        network.pretrained_cfg = network.pretrained_cfg | self.trained_with()
+        return self._tied(network)
 
     def shapes(self) -> nn.Module:
         """Build the network on the meta device: with shapes but without values, and fast."""
@@ -131,6 +133,16 @@ class Settings:
         if self.blocks == 1:
             return network
         return tie(network, blocks=self.blocks, where=self.where, weights="random").model
+
+    def trained_with(self) -> dict[str, Any]:
+        """Return fields of timm's configuration of trained weights: images and classes."""
+        return {
+            "input_size": [self.channels, self.size, self.size],
+            "num_classes": len(self.classes),
+            "label_names": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+        }
 
     def network_options(self) -> dict[str, Any]:
         """Return the options that the network is built with."""
@@ -273,7 +285,7 @@ def prepare(
             "from: give one"
         )
     if not 0 < temperature < math.inf:
-        raise RunError(f"`temperature` (={temperature}) must be positive")
+        raise RunError(f"`temperature` (={temperature}) must be positive", option="temperature")
     if not 0 <= teacher_weight <= 1:
         raise RunError(f"`teacher_weight` (={teacher_weight}) must be from 0 to 1")
     known = RECIPES[recipe]
@@ -318,7 +330,8 @@ def prepare(
 
 def _in_full(where: str) -> str:
     """Resolve the path of a file, so that a run can resume in another folder; keep a name."""
-    return str(Path(where).resolve()) if Path(where).is_file() else where
+    named = not where or (timm.is_model(where) and not Path(where).is_file())
+    return where if named else str(Path(where).resolve())
 
 
 def _run(network: nn.Module, channels: int, size: int) -> None:

@@ -105,6 +105,6 @@ def describe_training(settings: Settings, machine: Machine) -> dict[str, str]:
     described["data"], _, _ = settings.data.partition(":")
     for file in ("weights", "tie_from", "teacher"):
         if named := described.get(file):
-            described[file] = Path(*Path(named).parts[-2:]).as_posix()
+            described[file] = Path(named).name
     computed = {name: value for name, value in asdict(machine).items() if name != "workers"}
     return {"settings": json.dumps(described), "machine": json.dumps(computed)}

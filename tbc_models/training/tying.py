@@ -10,9 +10,10 @@ from torch import nn
 from tbc_models.data import Data
 from tbc_models.networks.registry import architecture
 from tbc_models.training.callbacks import LAST
+from tbc_models.training.launching import Run
 from tbc_models.training.run import evaluate, train
-from tbc_models.training.settings import Machine, RunError, Settings
-from tbc_models.training.starting import load_trained, recalibrate, start
+from tbc_models.training.settings import Machine, Settings
+from tbc_models.training.starting import check_knows, load_trained, recalibrate, start
 from tbc_models.training.trained import Trained, open_trained
 
 
@@ -74,13 +75,9 @@ def tie_and_tune(
         >>> scores._fields
         ('untied', 'at_once', 'recalibrated', 'tuned')
     """
+    Run(out, settings, "tbc train", resume=resume)  # refuses a folder before the work is done
     untied, tied = load_trained(settings.tie_from), start(settings)
-    if untied.num_classes != len(settings.classes):
-        raise RunError(
-            f"{settings.tie_from} knows {untied.num_classes} classes, but {data.name} has "
-            f"{len(settings.classes)}",
-            option="data",
-        )
+    check_knows(untied, settings, "trained network")
 
     def top1(network: nn.Module, of: Settings) -> float:
         return top1_of(Trained(of, network.state_dict()), data)
