@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from tbc_gpu import TiedBlockConv2d, tie, untie
 from tbc_models import exporting
 from tbc_models.cli import app
+from tbc_models.comparing.tying_plots import tying_curves, tying_table
 from tbc_models.data import open_data
+from tbc_models.results import committed
 from tbc_models.training import run
 from tbc_models.training.callbacks import read_checkpoint
 from tbc_models.training.classifier import Teaching
@@ -346,3 +348,16 @@ def test_finetuning_needs_trained_weights(tmp_path: Path, monkeypatch: pytest.Mo
         result = CliRunner().invoke(app, ["tie", "resnet20", "--blocks=2", *options])
         assert result.exit_code == 2
         assert text in " ".join(result.output.split())
+
+
+def test_the_committed_study_counts_what_it_tied_and_is_shown_whole() -> None:
+    report: Any = committed("tying-cifar10")
+    shown = tying_table(report)
+    for row in report["rows"]:
+        tied = tie(timm.create_model("resnet20"), blocks=row["blocks"], where=row["where"]).model
+        assert row["parameters"] == sum(p.numel() for p in tied.parameters())
+        assert f"{100 * row['tuned']:.2f}" in shown
+    assert len(tying_curves(report).axes) == len(
+        {(r["where"], r["blocks"]) for r in report["rows"]}
+    )
+    assert report["settings"]["source"] == "resnet20.cifar10"
