@@ -263,7 +263,7 @@ def test_tie_finetune_gives_the_row_of_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tbc("train", "--model=resnet20", "--data=digits", "--epochs=1", "--out=plain")
+    tbc("train", "--model=resnet20", "--data=digits", "--epochs=1", "--out=plain", *SET)
     file = "plain/weights.safetensors"
     shown = tbc(
         *("tie", file, "--blocks=2", "--where=layer3*", "--finetune=digits", "--epochs=1"),
@@ -309,7 +309,7 @@ def test_tie_finetune_gives_the_row_of_the_study(
     assert json.loads(Path("study.json").read_text())["rows"] == found["rows"]
     assert [p.name for p in Path("runs/tie-study").iterdir()] == ["B2-layer3_-random-1"]
     assert "seed = 0, not 1" in refused(*study, "--json=study.json", "--seed=1")
-    tbc("train", "--model=resnet20", "--data=digits", "--epochs=1", "--seed=1", "--out=other")
+    tbc("train", "--model=resnet20", "--data=digits", "--epochs=1", "--seed=1", "--out=other", *SET)
     study[1] = "other/weights.safetensors"
     assert "with weights = " in refused(*study, "--json=study.json")
 

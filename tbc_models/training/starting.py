@@ -30,7 +30,7 @@ _OF_DATA = ("in_chans", "num_classes", "pretrained_cfg_overlay")
 """The options of a saved network that follow from the data that it was trained with."""
 
 
-class Source(NamedTuple):
+class Origin(NamedTuple):
     """A trained network, and how it was built.
 
     Attributes:
@@ -66,7 +66,7 @@ def load_trained(where: str) -> nn.Module:
     return open_source(where).network
 
 
-def open_source(where: str) -> Source:
+def open_source(where: str) -> Origin:
     """Build a trained network from a file or by its name, and say how it was built.
 
     Args:
@@ -93,10 +93,10 @@ def open_source(where: str) -> Source:
         raise RunError(f"{where} is neither a file nor a network{registry.nearest(where)}")
     try:
         if not file.exists():
-            return Source(registry.create(where, pretrained=True), {}, 1)
+            return Origin(registry.create(where, pretrained=True), {}, 1)
         if zipfile.is_zipfile(file):  # as torch.save writes
             trained = open_trained(file)
-            return Source(trained.network(), trained.settings.options, trained.settings.blocks)
+            return Origin(trained.network(), trained.settings.options, trained.settings.blocks)
         require_safetensors(file)
         with safe_open(file, framework="pt") as opened:
             how = opened.metadata() or {}
@@ -107,7 +107,7 @@ def open_source(where: str) -> Source:
         network: Any = exporting.load(how["network"], file)
         if "pretrained_cfg_overlay" not in options:  # timm names the classes of its own weights
             network.pretrained_cfg = network.pretrained_cfg | {"label_names": None}
-        return Source(network, given, int(how.get("blocks", 1)))
+        return Origin(network, given, int(how.get("blocks", 1)))
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(first_line(error)) from None
 
@@ -212,7 +212,7 @@ def check_knows(
         >>> check_knows(load_trained("resnet20.cifar10"), settings, "teacher")
         Traceback (most recent call last):
         ...
-        tbc_models.training.settings.RunError: digits has 10 classes (0, 1, …), but the teacher...
+        tbc_models.training.settings.RunError: digits has 10 classes (0, 1, 2, …), but the teacher...
     """
     option = "teacher" if what == "teacher" else "data"
     if names := network.pretrained_cfg.get("label_names"):
