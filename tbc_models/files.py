@@ -128,7 +128,7 @@ def find_weights(where: str | Path) -> Path:
         The file.
 
     Raises:
-        ValueError: if there is no such file and no such name, or the file is of another kind.
+        ValueError: if there is neither such a file nor such a name, or the file is of another kind.
         OSError: if the file cannot be read.
 
     Example:

@@ -7,6 +7,7 @@ checked alone.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -59,11 +60,19 @@ class Study:
     seed: int
     machine: Machine
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights of the trained network: a file of the same name may have others."""
+        digest = sha256()
+        for name, value in load_trained(self.source).state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def settings(self) -> dict[str, Any]:
         """Return everything that the results depend on, except the machine and the software."""
         return {
             "source": Path(self.source).name,
-            "weights": _fingerprint(self.source),
+            "weights": self.fingerprint,
             "model": self.model,
             "data": self.data.name,
             "streams": STREAMS,
@@ -183,14 +192,6 @@ def read_rows(file: Path, study: Study) -> list[dict[str, Any]]:
                 f"{file} was made with {name} = {was.get(name)}, not {now}", option="json"
             )
     return rows
-
-
-def _fingerprint(source: str) -> str:
-    """Hash the weights of a trained network, since a file of the same name may have others."""
-    digest = sha256()
-    for name, value in load_trained(source).state_dict().items():
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _say_nothing(_: str) -> None:
