@@ -62,7 +62,7 @@ class Study:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights of the trained network: a file of the same name may have others."""
+        """Return a hash of the trained weights: a file of the same name may hold others."""
         digest = sha256()
         for name, value in load_trained(self.source).state_dict().items():
             digest.update(name.encode() + value.numpy().tobytes())
