@@ -114,6 +114,32 @@ def test_a_resumed_run_does_not_need_what_it_started_from(trained: Path, tmp_pat
     assert "after step 11" in tbc(*command, "--resume")
 
 
+@pytest.mark.parametrize("option", ["weights", "tie-from", "teacher"])
+def test_a_run_is_not_resumed_with_other_weights_in_the_same_file(
+    option: str, trained: Path, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "copied.safetensors", tmp_path / "run"
+    file.write_bytes((trained / "weights.safetensors").read_bytes())
+    model = "tbc_resnet20" if option == "tie-from" else "resnet20"
+    command = [*TRAIN, f"--model={model}", f"--{option}", file, "--out", out]
+    tbc(*command)
+    before = (out / "last.ckpt").read_bytes()
+    changed = load_trained(str(file))
+    with torch.no_grad():
+        changed.fc.bias[0] += 1  # type: ignore[index, operator, union-attr]
+    options = {**SMALL, "in_chans": 1}
+    exporting.save(file, changed, name="resnet20", options=options)
+    line = refused(*command, "--resume")
+    assert f"{file} does not hold the weights that the run in {out} started with; use the" in line
+    assert (out / "last.ckpt").read_bytes() == before
+    # A checkpoint from before this was checked.
+    content = torch.load(out / "last.ckpt", weights_only=True)
+    for name in ("start_fingerprint", "teacher_fingerprint"):
+        del content["hyper_parameters"][name]
+    torch.save(content, out / "last.ckpt")
+    assert "after step 11" in tbc(*command, "--resume")
+
+
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(
     trained: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +189,25 @@ def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path: Path) -> None
 
 
 # The teacher
+
+
+@pytest.mark.parametrize(
+    "command", ["train --model=resnet20 --data=digits", "tie resnet20 --blocks=2"]
+)
+@pytest.mark.parametrize("option", ["--temperature=2", "--teacher-weight=0.5"])
+def test_options_about_a_teacher_need_one(command: str, option: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), option])
+    assert result.exit_code == 2
+    told = " ".join(result.output.replace("│", " ").split())
+    assert f"{option.split('=')[0]}: needs --teacher with a trained network." in told
+
+
+def test_the_help_shows_the_defaults_of_the_settings() -> None:
+    defaults = settings(teacher="resnet20.cifar10")
+    for command in ("train", "tie"):
+        told = " ".join(tbc(command, "--help").replace("│", " ").split())
+        assert f"alike. [default: {defaults.temperature:g}]" in told
+        assert f"labels. [default: {defaults.teacher_weight:g}]" in told
 
 
 @pytest.mark.parametrize(("temperature", "weight"), [(1.0, 0.3), (4.0, 0.9)])

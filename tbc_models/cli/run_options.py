@@ -2,9 +2,11 @@
 
 import math
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from tbc_models.training.defaults import TEACHER_WEIGHT, TEMPERATURE
 
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Number of epochs.  [default: the recipe's]")
@@ -58,18 +60,21 @@ Teacher = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float,
+    float | None,
     typer.Option(
-        metavar="T", help="Temperature that softens the outputs of network and teacher alike."
+        metavar="T",
+        help="Temperature that softens the outputs of network and teacher alike.  "
+        f"[default: {TEMPERATURE:g}]",
     ),
 ]
 TeacherWeight = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="W",
         min=0,
         max=1,
-        help="Part of the loss that compares with the teacher; the rest compares with the labels.",
+        help="Part of the loss that compares with the teacher; the rest compares with the labels.  "
+        f"[default: {TEACHER_WEIGHT:g}]",
     ),
 ]
 
@@ -104,3 +109,15 @@ def check_run_options(
             "batch.",
             param_hint="--batch-size",
         )
+
+
+def teaching_options(
+    teacher: str, temperature: float | None, teacher_weight: float | None
+) -> dict[str, Any]:
+    """Return those of the options about a teacher that are given; refuse the others without it."""
+    given = {"temperature": temperature, "teacher_weight": teacher_weight}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not teacher:
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise typer.BadParameter("needs --teacher with a trained network.", param_hint=option)
+    return {"teacher": teacher, **given}

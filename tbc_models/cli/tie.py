@@ -27,6 +27,7 @@ from tbc_models.cli.run_options import (
     TeacherWeight,
     Temperature,
     check_run_options,
+    teaching_options,
 )
 from tbc_models.cli.terminal import (
     JsonFile,
@@ -123,8 +124,8 @@ def tie(
     epochs: Epochs = None,
     lr: LearningRate = None,
     teacher: Teacher = "",
-    temperature: Temperature = 4.0,
-    teacher_weight: TeacherWeight = 0.9,
+    temperature: Temperature = None,
+    teacher_weight: TeacherWeight = None,
     seed: Seed = 0,
     no_mirror: NoMirror = False,
     precision: Precision = "32-true",
@@ -171,6 +172,7 @@ def tie(
             param_hint="--finetune",
         )
     check_run_options(batch_size=None, lr=lr, devices=1, nodes=1)
+    teaching = teaching_options(teacher, temperature, teacher_weight)
     specification = None if finetune is None else _specified(finetune)
     import tbc_gpu
     from tbc_models import exporting
@@ -229,11 +231,9 @@ def tie(
                     "where": where,
                     "epochs": epochs,
                     "lr": lr,
-                    "teacher": teacher,
-                    "temperature": temperature,
-                    "teacher_weight": teacher_weight,
                     "seed": seed,
                     "mirror": not no_mirror,
+                    **teaching,
                 },
                 {"precision": precision, "channels_last": channels_last},
                 resume=resume,

@@ -35,6 +35,7 @@ from tbc_models.cli.run_options import (
     TeacherWeight,
     Temperature,
     check_run_options,
+    teaching_options,
 )
 from tbc_models.cli.terminal import errors_in_one_line, setting
 from tbc_models.data.specification import parse_specification
@@ -104,8 +105,8 @@ def train_network(
         ),
     ] = "",
     teacher: Teacher = "",
-    temperature: Temperature = 4.0,
-    teacher_weight: TeacherWeight = 0.9,
+    temperature: Temperature = None,
+    teacher_weight: TeacherWeight = None,
     seed: Seed = 0,
     devices: Devices = 1,
     nodes: Nodes = 1,
@@ -150,6 +151,7 @@ def train_network(
         network_options = dict(setting(text) for text in options or [])
         _refuse_download_by_several(download)
         check_run_options(batch_size=batch_size, lr=lr, devices=devices, nodes=nodes)
+        teaching = teaching_options(teacher, temperature, teacher_weight)
 
         from tbc_models.networks.registry import check_name
 
@@ -182,9 +184,7 @@ def train_network(
             mirror=not no_mirror,
             weights=weights,
             tie_from=tie_from,
-            teacher=teacher,
-            temperature=temperature,
-            teacher_weight=teacher_weight,
+            **teaching,
         )
         folder = out or Path("runs") / f"{model}-{specification.label}-{chosen}"
         score = train(

@@ -202,6 +202,15 @@ class Run:
                 continue  # it may have moved; the fingerprint shows whether it is the same
             if was == value:
                 continue
+            if name in ("start_fingerprint", "teacher_fingerprint"):
+                if not (was and value):  # the file is gone, or the checkpoint is older than this
+                    continue
+                start = values["weights"] or values["tie_from"]
+                file = start if name == "start_fingerprint" else values["teacher"]
+                raise RunError(
+                    f"{file} does not hold the weights that the run in {out} started with",
+                    option="settings",
+                )
             if name == "fingerprint":
                 raise RunError(
                     f"the images of {settings.data} are not those that the run in {out} started "

@@ -1,5 +1,6 @@
 """What a run learns, and where it computes."""
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -16,12 +17,8 @@ from tbc_gpu import tie
 from tbc_models.data import Data
 from tbc_models.data.errors import first_line
 from tbc_models.networks import registry
+from tbc_models.training.defaults import TEACHER_WEIGHT, TEMPERATURE
 from tbc_models.training.recipes import RECIPES, Recipe
-
-TEMPERATURE = 4.0
-TEACHER_WEIGHT = 0.9
-"""Usual for CIFAR. Hinton et al. (2015) recommend a larger weight on the soft targets than on the
-labels, and temperatures of 2.5 to 4 for small networks."""
 
 
 def is_first() -> bool:
@@ -82,6 +79,9 @@ class Settings:
         teacher: file or name of a trained network whose outputs are targets too; empty for none.
         temperature: that softens the outputs of network and teacher.
         teacher_weight: part of the loss that compares with the teacher.
+        start_fingerprint: hash of the file of `weights` or `tie_from`; empty if it is a name, or if
+            the file is gone, which a resumed run does not need.
+        teacher_fingerprint: hash of the file of `teacher`, likewise.
     """
 
     model: str
@@ -107,6 +107,8 @@ class Settings:
     teacher: str = ""
     temperature: float = TEMPERATURE
     teacher_weight: float = TEACHER_WEIGHT
+    start_fingerprint: str = ""
+    teacher_fingerprint: str = ""
 
     @property
     def steps(self) -> int:
@@ -272,6 +274,7 @@ def prepare(
         RunError: if there is no such network, or it does not take these options or images; its
             option is "size" if the network runs on images of its own size. Also if an argument is
             out of its range, or `weights` and `tie_from` are both given.
+        OSError: if a file of trained weights cannot be read.
 
     Example:
         >>> from tbc_models.data import open_data
@@ -314,6 +317,8 @@ def prepare(
         teacher=_in_full(teacher),
         temperature=temperature,
         teacher_weight=teacher_weight,
+        start_fingerprint=_fingerprint(weights or tie_from),
+        teacher_fingerprint=_fingerprint(teacher),
     )
     network = None
     try:
@@ -332,6 +337,11 @@ def _in_full(where: str) -> str:
     """Resolve the path of a file, so that a run can resume in another folder; keep a name."""
     named = not where or (timm.is_model(where) and not Path(where).is_file())
     return where if named else str(Path(where).resolve())
+
+
+def _fingerprint(where: str) -> str:
+    file = Path(where)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if where and file.is_file() else ""
 
 
 def _run(network: nn.Module, channels: int, size: int) -> None:
