@@ -185,6 +185,7 @@ def test_the_binary_version_of_cifar10_is_the_same_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known_by_torchvision(monkeypatch)
+    monkeypatch.setattr(places.BinaryCIFAR10, "images_of_a_file", 6)
     expected = open_data(f"cifar10:{write_cifar(tmp_path / 'pickles', 'cifar10')}")
     folder = tmp_path / "binary" / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
@@ -201,8 +202,21 @@ def test_the_binary_version_of_cifar10_is_the_same_data(
         for i in range(len(theirs)):
             np.testing.assert_array_equal(np.asarray(ours[i][0]), np.asarray(theirs[i][0]))
     damaged = folder / "test_batch.bin"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    assert "CIFAR-10 is damaged" in told(f"cifar10:{folder.parent}")
+    whole = damaged.read_bytes()
+    for cut in (1, 3073):  # within an image, and between two
+        damaged.write_bytes(whole[:-cut])
+        expected_text = f"CIFAR-10 is damaged: {damaged} has {6 * 3073 - cut:,} bytes, but its 6 "
+        assert told(f"cifar10:{folder.parent}") == expected_text + "images need 18,438"
+    damaged.unlink()
+    assert "CIFAR-10 is damaged or not in" in told(f"cifar10:{folder.parent}")
+
+
+def test_a_file_of_binary_cifar_that_lacks_an_image_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin"
+    file.parent.mkdir()
+    with file.open("wb") as opened:
+        opened.truncate(9_999 * 3073)
+    assert "but its 10,000 images need 30,730,000" in told(f"cifar10:{tmp_path}")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import gzip
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +79,30 @@ class BinaryCIFAR10(CIFAR10):  # type: ignore[misc]
 
     Raises:
         OSError: if a file is missing.
-        ValueError: if a file is damaged.
+        DataError: if a file does not have the size of its images.
     """
+
+    images_of_a_file = 10_000
 
     def __init__(self, root: Path, *, train: bool) -> None:
         VisionDataset.__init__(self, root)
         self.train = train
         folder = root / "cifar-10-batches-bin"
         files = self.train_list if train else self.test_list
-        # Each row is a label and an image (3, 32, 32).
-        rows = np.concatenate(
-            [np.fromfile(folder / f"{name}.bin", np.uint8).reshape(-1, 3073) for name, _ in files]
-        )
+        rows = np.concatenate([self._rows(folder / f"{name}.bin") for name, _ in files])
         self.targets = rows[:, 0].tolist()
         self.data = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         self.classes = (folder / "batches.meta.txt").read_text().split()
+
+    def _rows(self, file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Read a file, in which each row is a label and an image (3, 32, 32)."""
+        size, expected = file.stat().st_size, 3073 * self.images_of_a_file
+        if size != expected:
+            raise DataError(
+                f"CIFAR-10 is damaged: {file} has {size:,} bytes, but its "
+                f"{self.images_of_a_file:,} images need {expected:,}"
+            )
+        return np.fromfile(file, np.uint8).reshape(-1, 3073)
 
 
 # The form in which the data were published, where torchvision reads another: what there is to see
@@ -144,8 +152,12 @@ def _read(kind: str, path: Path | None, download: bool) -> list[Any]:
     for place in folders:
         seen, published = _AS_PUBLISHED.get(kind, ("no other form", reader))
         read = published if (place / seen).exists() else reader
-        with suppress(Exception):  # a damaged file raises many types
+        try:
             return [read(place, train=part) for part in parts]
+        except DataError:  # it names the file
+            raise
+        except Exception:  # noqa: S112 (a damaged file raises many types)
+            continue
     if not download:
         raise DataError(f"{title} is damaged or not in {expected}", option="download")
     try:
