@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tbc_models import exporting, files
 from tbc_models.data import open_data
 from tbc_models.networks.pretrained import shipped_networks
+from tbc_models.training.model_card import SOURCES
 from tbc_models.training.run import evaluate
 from tbc_models.training.settings import Machine, prepare
 from tbc_models.training.trained import describe_training, open_trained
@@ -110,6 +111,20 @@ def test_a_card_names_data_and_licence_as_the_hub_does(run: Path, tmp_path: Path
     tbc("publish", weights, "--tag", "mnist", "--out", tmp_path)
     with_data = FRONT.format(licence="mit") + "datasets:\n- ylecun/mnist\n"
     assert front_matter(tmp_path / "resnet20.mnist.md") == with_data
+
+
+def test_cards_say_who_states_a_licence_of_the_images() -> None:
+    """CIFAR's authors state none; the shipped cards say the same as those that are written now."""
+    assert SOURCES["fashion-mnist"].licence == "MIT, © 2017 Zalando SE"
+    for name in ("cifar10", "cifar100"):
+        assert SOURCES[name].licence.startswith("not stated by its authors, who ask users to cite")
+    for network in shipped_networks():
+        source = SOURCES[network.facts.data]
+        card = network.file.with_suffix(".md").read_text()
+        assert f"({source.url}). Licence of the images: {source.licence}.\n" in card
+    readme = (Path(__file__).parent / "images" / "README.md").read_text()
+    assert "| not stated by its authors, who ask users to cite the report of 2009 |" in readme
+    assert f"| {SOURCES['fashion-mnist'].licence} |" in readme
 
 
 def test_what_cannot_be_published_is_refused(run: Path, tmp_path: Path) -> None:

