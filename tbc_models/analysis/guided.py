@@ -1,0 +1,324 @@
+"""Guided backpropagation (Springenberg et al. 2014): the image that a channel responds to.
+
+The gradient of a channel's output with respect to the image, with one change. Where a rectifier
+y = max(x, 0) passes the gradient dy back as dx = dy · [x > 0], guided backpropagation passes
+
+    dx = max(dy, 0) · [x > 0],
+
+so that only what excites the channel reaches the image. The second factor is PyTorch's own
+derivative of the rectifier. The first is a hook on the rectifier's result, which is put there while
+the forward pass runs: a `TorchFunctionMode` sees every function that is called, so it also sees
+rectifiers that are functions, work in place, or are one module that is used several times.
+
+Rectifiers are ReLU, ReLU6, and `hardtanh` and `clamp` with a lower bound of 0. Other activations
+keep their own derivative, also leaky ones, which block no gradient that could be guided.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from tbc_models.data.errors import first_line
+from tbc_models.networks.minimum_size import total_stride
+
+Progress = Callable[[int, int], None]
+
+_RECTIFIERS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
+_CLAMPS = {
+    F.hardtanh: "min_val",
+    torch.clamp: "min",
+    torch.clamp_: "min",
+    torch.clip: "min",
+    torch.clip_: "min",
+    torch.clamp_min: "min",
+    torch.clamp_min_: "min",
+    Tensor.clamp: "min",
+    Tensor.clamp_: "min",
+    Tensor.clip: "min",
+    Tensor.clip_: "min",
+    Tensor.clamp_min: "min",
+    Tensor.clamp_min_: "min",
+}
+"""Functions that are rectifiers if their lower bound, the second argument, is 0; and its name."""
+
+
+def guided_backprop(
+    network: nn.Module,
+    images: Tensor,
+    layer: str,
+    channels: Sequence[int],
+    *,
+    batch_size: int = 10,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Compute what channels of a layer respond to, by guided backpropagation.
+
+    The network computes in evaluation mode, up to the layer and no further, once for each batch of
+    images; then one backward pass for each channel goes back to the images. The network is left as
+    it was.
+
+    Args:
+        network: network with rectifiers.
+        images: (N, C, H, W), normalised as the network takes them.
+        layer: name of a module whose output is (N, channels, H', W') or (N, channels), as in
+            `network.named_modules()`. If it is called several times, its first output counts.
+        channels: channels of that output.
+        batch_size: images that are computed at once: more need more memory.
+        progress: called with the number of backward passes done so far and their total.
+
+    Returns:
+        (len(channels), N, C, H, W): the derivative of the sum of a channel's output over its
+        positions with respect to each image, with guided rectifiers.
+
+    Raises:
+        ValueError: if there is no such layer (the message names similar ones) or the images do not
+            reach it; if its output has another shape or not these channels; if the network has no
+            rectifier; or if it does not take the images, or they are smaller than its total
+            stride.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU())
+        >>> _ = nn.init.ones_(network[0].weight)
+        >>> guided_backprop(network, torch.tensor([[[[3.0, -3.0]]]]), "1", [0]).tolist()
+        [[[[[1.0, 0.0]]]]]
+    """
+    groups = [(channel,) for channel in channels]
+    batches = guided_patterns(
+        network, images, {layer: groups}, batch_size=batch_size, progress=progress
+    )
+    return torch.cat([patterns for _, patterns in batches], dim=1)
+
+
+def guided_patterns(
+    network: nn.Module,
+    images: Tensor,
+    wanted: Mapping[str, Sequence[Sequence[int]]],
+    *,
+    batch_size: int = 10,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Compute the patterns of several layers batch by batch, as they would not fit into memory.
+
+    All layers share the forward pass of a batch.
+
+    Args:
+        network: as `guided_backprop` takes it.
+        images: as `guided_backprop` takes them.
+        wanted: for each layer the groups of channels; a pattern belongs to the sum of its group.
+        batch_size: images that are computed at once.
+        progress: called with the number of backward passes done so far and their total.
+
+    Yields:
+        For each batch of n images, and for each layer, its name and (groups, n, C, H, W).
+
+    Raises:
+        ValueError: as `guided_backprop`.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+        >>> both = {"1": [(0,), (0, 1)]}
+        >>> for layer, patterns in guided_patterns(network, torch.ones(5, 1, 4, 4), both):
+        ...     print(layer, tuple(patterns.shape))
+        1 (2, 5, 1, 4, 4)
+    """
+    _check(network, images, wanted, batch_size)
+    batches = images.split(batch_size)
+    done, total = 0, len(batches) * sum(map(len, wanted.values()))
+    for batch in batches:
+        start, outputs = _forward(network, batch, wanted)
+        for layer, groups in wanted.items():
+            found = batch.new_empty(len(groups), *batch.shape)
+            for i, group in enumerate(groups):
+                ones = torch.zeros_like(outputs[layer])
+                ones[:, list(group)] = 1
+                (found[i],) = torch.autograd.grad(outputs[layer], start, ones, retain_graph=True)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            yield layer, found
+
+
+def check_layer(network: nn.Module, layer: str) -> None:
+    """Check that a network has a layer.
+
+    Args:
+        network: the network.
+        layer: name of a module.
+
+    Raises:
+        ValueError: if it has none of that name. The message gives the most similar names.
+
+    Example:
+        >>> check_layer(nn.Sequential(nn.ReLU()), "O")
+        Traceback (most recent call last):
+        ...
+        ValueError: `layer` (='O') is not a layer of the network; did you mean 0?
+    """
+    names = [name for name, _ in network.named_modules() if name]
+    if layer not in names:
+        near = get_close_matches(layer, names, n=3, cutoff=0.0)
+        raise ValueError(
+            f"`layer` (={layer!r}) is not a layer of the network; did you mean {', '.join(near)}?"
+        )
+
+
+class _Reached(Exception):  # noqa: N818 (it is not an error)
+    """Ends a forward pass when every wanted layer has its output."""
+
+
+class _Guiding(TorchFunctionMode):
+    """Put a hook on the result of every rectifier, and count them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rectifiers = 0
+
+    def __torch_function__(
+        self, function: Any, _: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        options = options or {}
+        result = function(*arguments, **options)  # the functions that this one calls are not seen
+        if function in _RECTIFIERS or _clamps_at_zero(function, arguments, options):
+            self.rectifiers += 1
+            if result.requires_grad:
+                result.register_hook(lambda gradient: gradient.clamp(min=0))
+        return result
+
+
+def _clamps_at_zero(function: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    name = _CLAMPS.get(function)
+    if name is None:
+        return False
+    least = arguments[1] if len(arguments) > 1 else options.get(name)
+    return isinstance(least, (int, float)) and least == 0
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and every module back into its own mode at the end.
+
+    Args:
+        network: the network.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> dropout = nn.Dropout()
+        >>> with evaluating(dropout):
+        ...     print(dropout.training)
+        False
+        >>> dropout.training
+        True
+    """
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _forward(
+    network: nn.Module, batch: Tensor, wanted: Mapping[str, Sequence[Sequence[int]]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the start of a graph and the outputs of the layers at its ends."""
+    outputs: dict[str, Any] = {}
+
+    def keep(layer: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            # A copy: what follows may change the output in place.
+            outputs.setdefault(layer, output.clone() if isinstance(output, Tensor) else output)
+            if len(outputs) == len(wanted):
+                raise _Reached
+
+        return hook
+
+    handles = [network.get_submodule(layer).register_forward_hook(keep(layer)) for layer in wanted]
+    guiding = _Guiding()
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
+            start = batch.detach().clone().requires_grad_()
+            with guiding:
+                network(start.clone())  # a copy: the network may change it in place
+    except _Reached:
+        pass
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"the network does not take `images` (shape {tuple(batch.shape)}): {first_line(error)}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, groups in wanted.items():
+        if layer not in outputs:
+            raise ValueError(f"`layer` (={layer!r}) is never reached by the images")
+        _check_output(layer, outputs[layer], groups)
+    if not guiding.rectifiers:
+        _require_rectifiers(network, batch)
+    return start, outputs
+
+
+def _check(
+    network: nn.Module, images: Tensor, wanted: Mapping[str, Sequence[Any]], batch_size: int
+) -> None:
+    for layer in wanted:
+        check_layer(network, layer)
+    if images.ndim != 4 or not images.numel() or not images.is_floating_point():
+        raise ValueError(
+            f"`images` (shape {tuple(images.shape)}, {images.dtype}) must be (N, C, H, W), "
+            "of floating point and not empty"
+        )
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+    if getattr(network, "feature_info", None):
+        least = total_stride(network)
+        if min(images.shape[-2:]) < least:
+            raise ValueError(
+                f"`images` (shape {tuple(images.shape)}) must be at least {least}x{least} pixels, "
+                "the total stride of this network"
+            )
+
+
+def _check_output(layer: str, output: Any, groups: Sequence[Sequence[int]]) -> None:
+    if not isinstance(output, Tensor) or output.ndim not in (2, 4) or not output.numel():
+        what = (
+            f"of shape {tuple(output.shape)}"
+            if isinstance(output, Tensor)
+            else f"a {type(output).__name__}"
+        )
+        raise ValueError(
+            f"the output of `layer` (={layer!r}) is {what}, not (N, C, H, W) or (N, C)"
+        )
+    if not output.requires_grad:
+        raise ValueError(f"the output of `layer` (={layer!r}) does not depend on the images")
+    channels = output.shape[1]
+    for channel in (channel for group in groups for channel in group):
+        if not 0 <= channel < channels:
+            raise ValueError(
+                f"`channels` (={channel}) must be from 0 to {channels - 1}: {layer!r} has "
+                f"{channels} channels"
+            )
+
+
+def _require_rectifiers(network: nn.Module, batch: Tensor) -> None:
+    """Raise an error if there are none after the layer either."""
+    with torch.no_grad(), evaluating(network), _Guiding() as guiding:
+        network(batch[:1].clone())
+    if not guiding.rectifiers:
+        others = {type(m).__name__ for m in network.modules() if _is_activation(m)}
+        has = f"it has {', '.join(sorted(others))}" if others else "it has no activations"
+        raise ValueError(
+            f"the network has no rectifiers, for which guided backpropagation is defined: {has}"
+        )
+
+
+def _is_activation(module: nn.Module) -> bool:
+    return type(module).__module__ in ("torch.nn.modules.activation", "timm.layers.activations")
