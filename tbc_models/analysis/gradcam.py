@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tbc_models.analysis.layers import find_layer
+from tbc_models.analysis.guided import check_layer, evaluating
 from tbc_models.networks.minimum_size import total_stride
 
 
@@ -75,9 +75,10 @@ def grad_cam(
         ) from None
     images = images[None] if images.ndim == 3 else images
     _check_images(network, images)
-    with _evaluating(network):
+    with evaluating(network):
         found = layer or last_spatial_layer(network, images)
-        chosen = find_layer(network, found)
+        check_layer(network, found)
+        chosen = network.get_submodule(found)
         with torch.no_grad(), _outputs({found: chosen}) as outputs:
             scores: Tensor = network(images)
         _check_output(found, outputs.get(found))
@@ -113,7 +114,7 @@ def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
         'bn2'
     """
     names = {name: module for name, module in network.named_modules() if name}
-    with _evaluating(network), torch.no_grad(), _outputs(names) as outputs:
+    with evaluating(network), torch.no_grad(), _outputs(names) as outputs:
         network(images[:1])
     found = tokens = None
     for name, output in outputs.items():  # in the order in which they finish
@@ -188,18 +189,6 @@ def _check_target(target: int | Tensor | None, scores: Tensor) -> Tensor:
     if int(wanted.min()) < 0 or int(wanted.max()) >= count:
         raise ValueError(f"`target` (={wanted.tolist()}) must be from 0 to {count - 1}")
     return wanted.long().expand(number)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Let a network compute in evaluation mode, and put each module back into its own mode."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager
