@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from tbc_models.analysis.focus_study import Objects
 from tbc_models.data.instances import Target
 from tbc_models.data.scenes import CLASSES, Scenes
 
@@ -99,3 +101,44 @@ def crowded_scenes(count: int, bins: Sequence[float] = BINS) -> Iterator[tuple[T
         for number in range(count):
             _, target = scenes[number]
             yield drawn_in_white(target), target
+
+
+def objects_in_scenes(count: int, bins: Sequence[float] = BINS) -> Objects:
+    """Collect what is visible of each class of digits in `crowded_scenes`.
+
+    Args:
+        count: number of scenes in each bin.
+        bins: ascending edges of the bins of r.
+
+    Returns:
+        The objects, with the parts "all" and "r LOW to HIGH". Digits of one class in a scene are
+        one object.
+
+    Example:
+        >>> objects = objects_in_scenes(2, [0, 0.1])
+        >>> list(objects.parts), objects.masks.shape == objects.images[:, 0].shape
+        (['all', 'r 0 to 0.1'], True)
+    """
+    images, masks, targets, present, sources, places = [], [], [], [], [], []
+    for number, (image, scene) in enumerate(crowded_scenes(count, bins)):
+        labels = scene["labels"] - 1
+        shown = np.isin(np.arange(len(CLASSES)), labels)
+        for label in labels.unique().tolist():
+            images.append(image.float() / 255)
+            masks.append(scene["masks"][labels == label].amax(0).float())
+            targets.append(label)
+            present.append(shown)
+            sources.append(number)
+            places.append(number // count)
+    place = np.array(places)
+    parts = {"all": np.ones(len(place), bool)}
+    for i, (low, high) in enumerate(pairwise(bins)):
+        parts[f"r {low:g} to {high:g}"] = place == i
+    return Objects(
+        images=torch.stack(images),
+        masks=torch.stack(masks),
+        targets=torch.tensor(targets),
+        present=np.stack(present),
+        sources=np.array(sources),
+        parts=parts,
+    )

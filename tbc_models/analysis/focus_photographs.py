@@ -1,0 +1,140 @@
+"""Objects of photographs with boxes, each in a square crop around it.
+
+A classifier of single objects sees one object at a time: the crop is a square of twice the longer
+side of the box, so that a box fills a quarter of it or less. The square is moved into the
+photograph if it would leave it, and made smaller if the photograph is.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from tbc_models.analysis.focus import box_mask
+from tbc_models.analysis.focus_study import Objects, Progress
+from tbc_models.data.errors import DataError
+from tbc_models.data.instances import InstanceData
+
+OTHER_NAMES = {"car": "automobile", "boat": "ship"}
+"""Classes of COCO that CIFAR-10 names otherwise."""
+
+LEAST_SIDE = 32
+"""Least length of the longer side of a box, in pixels."""
+
+
+def objects_in_photographs(
+    data: InstanceData,
+    classes: Sequence[str],
+    size: int,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Objects, dict[str, list[int]]]:
+    """Crop the objects whose class a network knows out of photographs.
+
+    Boxes whose longer side is shorter than 32 pixels, or longer than the shorter side of the
+    photograph, are left out, and so are crowds. The mask is what all boxes of the class cover, so
+    that another object of the same class in the crop does not count as outside.
+
+    Args:
+        data: photographs with boxes; those for training and for testing are used alike.
+        classes: names of the classes of the network.
+        size: height and width of the crops, to which they are resized.
+        progress: called repeatedly with the number of photographs that are done and their total.
+
+    Returns:
+        The objects, with the parts "all" and one for each class; and the `image_id` of the
+        photographs that they are from, for training ("train") and testing ("test").
+
+    Raises:
+        DataError: if no box is of such a class.
+
+    Example:
+        >>> from tbc_models.data.instances import open_instances
+        >>> objects_in_photographs(open_instances("scenes"), ["cat"], 32)
+        Traceback (most recent call last):
+        ...
+        tbc_models.data.errors.DataError: no box of scenes can be used: its classes are 0, 1, ...
+    """
+    indices = {name: i for i, name in enumerate(classes)}
+    wanted = {
+        label: indices[OTHER_NAMES.get(name, name)]
+        for label, name in enumerate(data.classes, 1)
+        if OTHER_NAMES.get(name, name) in indices
+    }
+    images, masks, targets, sources = [], [], [], []
+    used: dict[str, list[int]] = {"train": [], "test": []}
+    total, done = len(data.train) + len(data.test), 0
+    for split, photographs in (("train", data.train), ("test", data.test)):
+        for i in range(len(photographs) if wanted else 0):
+            image, target = photographs[i]
+            picture = image if isinstance(image, Tensor) else F.pil_to_tensor(image)
+            for place in _usable(target, wanted, picture.shape[-2:]):
+                label = int(target["labels"][place])
+                left, top, side = square_around(target["boxes"][place].tolist(), picture.shape[-2:])
+                crop = picture[:, top : top + side, left : left + side]
+                same = target["boxes"][target["labels"] == label]
+                images.append(F.resize(crop, [size, size], antialias=True).float() / 255)
+                corner = torch.tensor([left, top, left, top])
+                scaled = ((same - corner) * (size / side)).tolist()
+                masks.append(torch.stack([box_mask(box, size, size) for box in scaled]).amax(0))
+                targets.append(wanted[label])
+                sources.append(done)
+                if target["image_id"] not in used[split][-1:]:
+                    used[split].append(target["image_id"])
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    if not images:
+        raise DataError(
+            f"no box of {data.name} can be used: its classes are {_some(data.classes)}, and the "
+            f"network knows {_some(classes)}"
+        )
+    index = np.array(targets)
+    parts = {"all": np.ones(len(index), bool)}
+    for label in sorted(set(targets)):
+        parts[classes[label]] = index == label
+    objects = Objects(
+        images=torch.stack(images),
+        masks=torch.stack(masks),
+        targets=torch.tensor(targets),
+        present=np.eye(len(classes), dtype=bool)[index],
+        sources=np.array(sources),
+        parts=parts,
+    )
+    return objects, used
+
+
+def square_around(box: Sequence[float], size: Sequence[int]) -> tuple[int, int, int]:
+    """Choose the square that is cropped around a box.
+
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        size: height and width of the photograph.
+
+    Returns:
+        The left and the top pixel of the square, and its side.
+
+    Example:
+        >>> square_around([0, 40, 20, 50], (100, 200))
+        (0, 25, 40)
+    """
+    x1, y1, x2, y2 = box
+    side = min(round(2 * max(x2 - x1, y2 - y1)), *size)
+    height, width = size
+    left = min(max(round((x1 + x2 - side) / 2), 0), width - side)
+    top = min(max(round((y1 + y2 - side) / 2), 0), height - side)
+    return left, top, side
+
+
+def _usable(target: dict[str, Tensor], wanted: dict[int, int], size: Sequence[int]) -> list[int]:
+    sides = (target["boxes"][:, 2:] - target["boxes"][:, :2]).amax(1)
+    fits = (sides >= LEAST_SIDE) & (sides <= min(size)) & (target["iscrowd"] == 0)
+    known = torch.tensor([label in wanted for label in target["labels"].tolist()], dtype=torch.bool)
+    return cast("list[int]", (fits & known).nonzero()[:, 0].tolist())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
