@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tbc_models.comparing.networks import MOST
 from tbc_models.draw import COLOURS
 
 TITLES = {
@@ -37,7 +38,8 @@ def compared(report: dict[str, Any]) -> Figure:
         report: report of `tbc compare` with at least one complete seed.
 
     Returns:
-        The figure, with one axes for each panel.
+        The figure, with one axes for each panel. Networks that are not at the budget (`off_budget`)
+        have hollow diamonds, and their time beside their name.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
@@ -63,15 +65,20 @@ def compared(report: dict[str, Any]) -> Figure:
     )
     for axes, panel in zip(all_axes.flat, panels, strict=True):
         shown = [row for row in rows if row["panel"] == panel]
+        of, off = labels[shown[0]["network"]], off_budget(report, panel)
+        names = [labels[row["network"]] for row in shown]
         for y, row in enumerate(shown):
             colour = _OPERATORS.get(labels[row["network"]].split()[0], _BLUE if y else _GREY)
             top1 = [100 * r["top1"] for r in _counted(report) if r["network"] == row["network"]]
             axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.4, ms=4, mew=0)
-            axes.errorbar(
+            bar = axes.errorbar(
                 100 * row["mean"], y, xerr=_bars(row), fmt="D", ms=5, capsize=3, color=colour
             )
+            if ratio := off.get(row["network"]):
+                bar.lines[0].set_markerfacecolor("white")
+                names[y] += f"\n({ratio:.2f} times {of}'s time)"
         axes.axvline(100 * shown[0]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
-        axes.set_yticks(range(len(shown)), [labels[row["network"]] for row in shown])
+        axes.set_yticks(range(len(shown)), names)
         axes.set_title(TITLES[panel])
         axes.tick_params(labelbottom=True)
         axes.invert_yaxis()
@@ -166,6 +173,32 @@ def _bars(row: dict[str, Any]) -> list[list[float]] | None:
     return [[100 * (row["mean"] - row["low"])], [100 * (row["high"] - row["mean"])]]
 
 
+def off_budget(report: dict[str, Any], panel: str) -> dict[str, float]:
+    """Find the networks whose time could not be made equal to the first network's.
+
+    Args:
+        report: report of `tbc compare`.
+        panel: budget or ablation.
+
+    Returns:
+        For each network whose median time differs by more than `MOST` allows, its ratio to the
+        first network's. Empty if the panel is not a time: counts are equal by construction.
+
+    Example:
+        >>> sc, tbc = ({"name": name, "panels": ["training"]} for name in ("SC, 8", "TBC B=2, 8"))
+        >>> report = {"networks": [sc, tbc | {"times": {"training": (1.3, 1.2, 1.4)}}]}
+        >>> off_budget(report, "training")
+        {'TBC B=2, 8': 1.3}
+    """
+    return {
+        network["name"]: ratio
+        for network in report["networks"]
+        if panel in network.get("times", {}) and panel in network["panels"]
+        for ratio, _, _ in [network["times"][panel]]
+        if not 1 / MOST <= ratio <= MOST
+    }
+
+
 def conclusions(report: dict[str, Any]) -> list[str]:
     """State which networks differ from the yardstick, in one sentence for each panel.
 
@@ -174,6 +207,7 @@ def conclusions(report: dict[str, Any]) -> list[str]:
 
     Returns:
         A sentence for each panel, with differences in percentage points and their 95 % intervals.
+        Networks that are not at the budget (`off_budget`) are named at its end and not compared.
 
     Example:
         >>> networks = [{"name": name, "label": name} for name in ("SC", "TBC B=2")]
@@ -194,7 +228,10 @@ def conclusions(report: dict[str, Any]) -> list[str]:
         start = f"At {title}" if title.startswith("equal") else title[0].upper() + title[1:]
         better, worse = f"better than {of}", f"worse than {of}"
         found: dict[str, list[str]] = {better: [], worse: [], "no difference shown": []}
+        off = off_budget(report, panel)
         for row in others:
+            if row["network"] in off:
+                continue
             if row["p_holm"] is None or row["p_holm"] >= 0.05:
                 kind = "no difference shown"
             else:
@@ -203,6 +240,11 @@ def conclusions(report: dict[str, Any]) -> list[str]:
         words = "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in found.items())
         if all("low" not in row["difference"] for row in others):
             words = "one seed shows no difference, whatever the accuracies"
+        if off:
+            apart = [
+                f"{labels[name]} ({ratio:.2f} times {of}'s time)" for name, ratio in off.items()
+            ]
+            words += f"; not at the budget and so not compared: {', '.join(apart)}"
         sentences.append(f"{start}, {words}.")
     return sentences
 

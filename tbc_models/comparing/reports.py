@@ -1,7 +1,8 @@
 """The report of `tbc compare`: what its file holds, and how a comparison is resumed from it."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,15 @@ def resumed(file: Path, plan: Plan) -> tuple[Plan, list[RunScore]]:
 
     Args:
         file: file that `tbc compare` wrote: a `report`, the command and the machine.
-        plan: what is compared now; it may have more seeds than the file.
+        plan: what is compared now; it may have more seeds than the file. If it has networks, they
+            must be those of the file.
 
     Returns:
         The plan with the file's networks, and the file's runs.
 
     Raises:
-        CompareError: if the file is not from `tbc compare`, or has other settings or another
-            machine; the message names the first difference.
+        CompareError: if the file is not from `tbc compare`, or has other settings, another machine
+            or other networks; the message names the first difference.
         OSError: if the file cannot be read.
 
     Example:
@@ -88,12 +90,15 @@ def resumed(file: Path, plan: Plan) -> tuple[Plan, list[RunScore]]:
             f"{file} cannot be resumed: another version of this project made it, in which the same "
             "seeds gave other batches and other augmentation"
         )
-    for name in now | was:
-        if was.get(name) != now.get(name) and not (name == "seeds" and was[name] < now[name]):
-            raise CompareError(
-                f"{file} cannot be resumed: it was made with {name} = {was.get(name)}, "
-                f"not {now.get(name)}"
-            )
+    if was.get("seeds", math.inf) < now["seeds"]:
+        was = was | {"seeds": now["seeds"]}
+    if differs := first_difference(was, now):
+        raise CompareError(f"{file} cannot be resumed: it was made with {differs}")
+    of_file, of_plan = ({one.name for one in several} for several in (networks, plan.networks))
+    if of_plan and (others := of_file ^ of_plan):
+        raise CompareError(
+            f"{file} cannot be resumed with other networks than its own, such as {min(others)}"
+        )
     return replace(plan, networks=networks), made
 
 
@@ -125,10 +130,30 @@ def networks_of(file: Path, plan: Plan) -> Plan:
     """
     was, networks, _ = _read(file)
     now = plan.settings()
-    for name in ("data", "panels", "scale"):
-        if was.get(name) != now[name]:
-            raise CompareError(f"{file} has networks for {name} = {was.get(name)}, not {now[name]}")
+    of = ("data", "panels", "scale")
+    if differs := first_difference({n: was.get(n) for n in of}, {n: now[n] for n in of}):
+        raise CompareError(f"{file} has networks for {differs}")
     return replace(plan, networks=networks)
+
+
+def first_difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Compare the settings of a file with those of a command.
+
+    Args:
+        was: settings and machine of the file.
+        now: those of the command.
+
+    Returns:
+        The first one that differs, in words; None if none does.
+
+    Example:
+        >>> first_difference({"seed": 0, "size": 8}, {"seed": 0, "size": 16})
+        'size = 8, not 16'
+    """
+    for name in dict(now) | dict(was):
+        if was.get(name) != now.get(name):
+            return f"{name} = {was.get(name)}, not {now.get(name)}"
+    return None
 
 
 def machine_of(plan: Plan) -> dict[str, Any]:

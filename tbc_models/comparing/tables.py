@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tbc_models.comparing.plots import TITLES, p_value, plus_minus, time_ratio
+from tbc_models.comparing.plots import TITLES, off_budget, p_value, plus_minus, time_ratio
 
 
 def details(report: dict[str, Any], panel: str) -> str:
@@ -15,7 +15,8 @@ def details(report: dict[str, Any], panel: str) -> str:
 
     Returns:
         The table. Counts are followed by their ratio to the first network's in brackets; times are
-        given as such ratios, with quartiles.
+        given as such ratios, with quartiles. Networks that are not at the budget (`off_budget`)
+        are marked.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
@@ -25,7 +26,7 @@ def details(report: dict[str, Any], panel: str) -> str:
     """
     networks = {network["name"]: network for network in report["networks"]}
     yardstick, *_ = rows = [row for row in report["statistics"] if row["panel"] == panel]
-    base = networks[yardstick["network"]]
+    base, off = networks[yardstick["network"]], off_budget(report, panel)
     words = ["network"] + ["widths"] * ("widths" in base["options"])
     numbers = ["parameters", "MACs"]
     numbers += ["inference time", "training time"] if base.get("times") else []
@@ -33,7 +34,7 @@ def details(report: dict[str, Any], panel: str) -> str:
     lines = [_line(words + numbers), "|" + "---|" * len(words) + "--:|" * len(numbers)]
     for row in rows:
         network = networks[row["network"]]
-        cells = [network["label"]]
+        cells = [network["label"] + ", not at the budget" * (network["name"] in off)]
         if "widths" in words:
             cells.append(", ".join(map(str, network["options"]["widths"])))
         for cost in ("parameters", "macs"):
@@ -54,7 +55,8 @@ def summary(reports: Mapping[str, dict[str, Any]]) -> str:
 
     Returns:
         A table with a column for each report, and a row for each family at each budget. Differences
-        whose corrected p is below 0.05 are bold.
+        whose corrected p is below 0.05 are bold, unless the network is not at the budget
+        (`off_budget`); then its time follows, relative to SC's.
 
     Example:
         >>> networks = [{"name": name, "label": name} for name in ("SC", "TBC B=2")]
@@ -84,8 +86,11 @@ def _differences(report: dict[str, Any]) -> dict[tuple[str, str], str]:
     for row in report["statistics"]:
         if "difference" in row:
             text = plus_minus(row["difference"], "+")
-            shown = row["p_holm"] is not None and row["p_holm"] < 0.05
-            found[row["panel"], labels[row["network"]]] = f"**{text}**" if shown else text
+            if ratio := off_budget(report, row["panel"]).get(row["network"]):
+                text += f" (time {ratio:.2f})"
+            elif row["p_holm"] is not None and row["p_holm"] < 0.05:
+                text = f"**{text}**"
+            found[row["panel"], labels[row["network"]]] = text
     return found
 
 

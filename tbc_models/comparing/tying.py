@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from tbc_models.comparing.reports import first_difference
 from tbc_models.count import measure
 from tbc_models.data import Data
 from tbc_models.results import machine as describe_machine
@@ -186,11 +187,8 @@ def read_rows(file: Path, study: Study) -> list[dict[str, Any]]:
         was, rows = found["settings"] | found["machine"], list(found["rows"])
     except (ValueError, KeyError, TypeError):
         raise RunError(f"{file} holds no results of `tbc tie-study`", option="json") from None
-    for name, now in (study.settings() | describe_machine(*PACKAGES)).items():
-        if was.get(name) != now:
-            raise RunError(
-                f"{file} was made with {name} = {was.get(name)}, not {now}", option="json"
-            )
+    if differs := first_difference(was, study.settings() | describe_machine(*PACKAGES)):
+        raise RunError(f"{file} cannot be resumed: it was made with {differs}", option="json")
     return rows
 
 
