@@ -16,7 +16,7 @@ from tbc_models import exporting
 from tbc_models.cli import app
 from tbc_models.comparing.tying_plots import tying_curves, tying_table
 from tbc_models.data import open_data
-from tbc_models.results import committed
+from tbc_models.results import COMMITTED, committed
 from tbc_models.training import run
 from tbc_models.training.callbacks import read_checkpoint
 from tbc_models.training.classifier import Teaching
@@ -395,8 +395,9 @@ def test_finetuning_needs_trained_weights(tmp_path: Path, monkeypatch: pytest.Mo
         assert text in " ".join(result.output.split())
 
 
-def test_the_committed_study_counts_what_it_tied_and_is_shown_whole() -> None:
-    report: Any = committed("tying-cifar10")
+@pytest.mark.parametrize("name", [file.stem for file in sorted(COMMITTED.glob("tying-*.json"))])
+def test_a_committed_study_counts_what_it_tied_and_is_shown_whole(name: str) -> None:
+    report: Any = committed(name)
     shown = tying_table(report)
     for row in report["rows"]:
         tied = tie(timm.create_model("resnet20"), blocks=row["blocks"], where=row["where"]).model
@@ -405,4 +406,5 @@ def test_the_committed_study_counts_what_it_tied_and_is_shown_whole() -> None:
     assert len(tying_curves(report).axes) == len(
         {(r["where"], r["blocks"]) for r in report["rows"]}
     )
-    assert report["settings"]["source"] == "resnet20.cifar10"
+    shipped = report["settings"]["source"] == "resnet20.cifar10"
+    assert shipped == (name == "tying-cifar10")
