@@ -5,7 +5,9 @@ side of the box, so that a box fills a quarter of it or less. The square is move
 photograph if it would leave it, and made smaller if the photograph is.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,7 +17,8 @@ from torchvision.transforms.v2 import functional as F
 
 from tbc_models.analysis.focus import box_mask
 from tbc_models.analysis.focus_study import Objects, Progress
-from tbc_models.data.errors import DataError
+from tbc_models.data.annotations import Box, clip_box
+from tbc_models.data.errors import DataError, first_line
 from tbc_models.data.instances import InstanceData
 
 OTHER_NAMES = {"car": "automobile", "boat": "ship"}
@@ -138,3 +141,45 @@ def _usable(target: dict[str, Tensor], wanted: dict[int, int], size: Sequence[in
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
+def read_boxes(file: Path) -> dict[str, list[tuple[str, Box]]]:
+    """Read the boxes of photographs from a file in COCO's format.
+
+    Args:
+        file: a JSON file with the lists images, annotations and categories.
+
+    Returns:
+        For each name of an image file, without folders, the class and the box of its objects, as
+        x1, y1, x2, y2 in pixels. Crowds are left out.
+
+    Raises:
+        DataError: if the file cannot be read, or is not in this format.
+
+    Example:
+        >>> read_boxes(Path("/no/such/file.json"))
+        Traceback (most recent call last):
+        ...
+        tbc_models.data.errors.DataError: /no/such/file.json cannot be read (No such file ...
+    """
+    try:
+        content = json.loads(file.read_bytes())
+        names = {one["id"]: str(one["name"]) for one in content["categories"]}
+        images = {one["id"]: one for one in content["images"]}
+        found: dict[str, list[tuple[str, Box]]] = {
+            Path(one["file_name"]).name: [] for one in images.values()
+        }
+        for one in content["annotations"]:
+            if not one.get("iscrowd"):
+                x, y, width, height = map(float, one["bbox"])
+                image = images[one["image_id"]]
+                box = clip_box((x, y, x + width, y + height), image["width"], image["height"])
+                found[Path(image["file_name"]).name].append((names[one["category_id"]], box))
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise DataError(
+            f"{file} is not in COCO's format, with images, annotations and categories "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
+    return found

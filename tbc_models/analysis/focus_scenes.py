@@ -120,12 +120,17 @@ def objects_in_scenes(count: int, bins: Sequence[float] = BINS) -> Objects:
         (['all', 'r 0 to 0.1'], True)
     """
     images, masks, targets, present, sources, places = [], [], [], [], [], []
-    for number, (image, scene) in enumerate(crowded_scenes(count, bins)):
+    for number, (drawn, scene) in enumerate(crowded_scenes(count, bins)):
+        image = drawn.float() / 255
         labels = scene["labels"] - 1
         shown = np.isin(np.arange(len(CLASSES)), labels)
         for label in labels.unique().tolist():
-            images.append(image.float() / 255)
-            masks.append(scene["masks"][labels == label].amax(0).float())
+            # The black border of a later digit hides a little more than the digit.
+            mask = scene["masks"][labels == label].amax(0) * image[0]
+            if not mask.any():
+                continue
+            images.append(image)
+            masks.append(mask)
             targets.append(label)
             present.append(shown)
             sources.append(number)

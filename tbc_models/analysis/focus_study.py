@@ -74,7 +74,7 @@ class _Seen(NamedTuple):
     """What one network shows of each object; NaN where its map is zero everywhere."""
 
     values: dict[str, Floats]  # energy and pointing
-    others: dict[str, Floats]
+    others: dict[str, Floats]  # the same of the network's maps of other images
     predicted: NDArray[np.int64]
     above: float  # part of the absent classes that score lower than the object's
 
@@ -176,13 +176,15 @@ def _look(
     largest = every.amax((1, 2), keepdim=True)
     # As energy of the maps' maxima, pointing has the same controls.
     kinds = {"energy": every, "pointing": ((every == largest) & (largest > 0)).float()}
-    values = {}
+    nothing = np.full(len(every), np.nan)
+    values, others = {}, {}
     for what, kind in kinds.items():
         found = measure_focus(kind, objects.masks)
-        values[what] = np.full(len(every), np.nan)
+        values[what] = nothing.copy()
         values[what][found.kept] = found.energy
-    sources = objects.sources.tolist()
-    others = {what: energy_of_others(kind, objects.masks, sources) for what, kind in kinds.items()}
+        others[what] = nothing
+        if len(np.unique(objects.sources[found.kept])) > 1:
+            others[what] = energy_of_others(kind, objects.masks, objects.sources.tolist())
     rows = np.arange(len(score))
     lower = score < score[rows, objects.targets.numpy()][:, None]
     return _Seen(values, others, score.argmax(1), float(lower[~objects.present].mean()))

@@ -16,6 +16,8 @@ from tbc_models.cli import (
     compare,
     detect,
     detected,
+    focus,
+    gradcam,
     networks,
     occlusion,
     paper,
@@ -31,7 +33,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (check, paper, networks, tie, tie_study, train, trained, publish, compare):
+for group in (
+    check,
+    paper,
+    networks,
+    tie,
+    tie_study,
+    train,
+    trained,
+    publish,
+    compare,
+    gradcam,
+    focus,
+):
     app.add_typer(group.app)
 detect.app.add_typer(detected.app)
 detect.app.add_typer(occlusion.app)
