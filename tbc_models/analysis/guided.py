@@ -29,6 +29,9 @@ from tbc_models.networks.minimum_size import total_stride
 
 Progress = Callable[[int, int], None]
 
+_PIXELS = 200_704
+"""Of a batch: four images of 224x224."""
+
 _RECTIFIERS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
 _CLAMPS = {
     F.hardtanh: "min_val",
@@ -54,7 +57,7 @@ def guided_backprop(
     layer: str,
     channels: Sequence[int],
     *,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Compute what channels of a layer respond to, by guided backpropagation.
@@ -69,7 +72,8 @@ def guided_backprop(
         layer: name of a module whose output is (N, channels, H', W') or (N, channels), as in
             `network.named_modules()`. If it is called several times, its first output counts.
         channels: channels of that output.
-        batch_size: images that are computed at once; more need more memory, and were not faster.
+        batch_size: images that are computed at once; by default as many as have 200,000 pixels
+            together, four of 224x224. More need more memory, and were not faster.
         progress: called with the number of backward passes done so far and their total.
 
     Returns:
@@ -100,7 +104,7 @@ def guided_patterns(
     images: Tensor,
     wanted: Mapping[str, Sequence[Sequence[int]]],
     *,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Compute the patterns of several layers batch by batch, as they would not fit into memory.
@@ -111,7 +115,7 @@ def guided_patterns(
         network: as `guided_backprop` takes it.
         images: as `guided_backprop` takes them.
         wanted: for each layer the groups of channels; a pattern belongs to the sum of its group.
-        batch_size: images that are computed at once.
+        batch_size: as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
 
     Yields:
@@ -130,6 +134,8 @@ def guided_patterns(
     for layer in wanted:
         check_layer(network, layer)
     check_images(network, images)
+    if batch_size is None:
+        batch_size = max(1, _PIXELS // images[0, 0].numel())
     if batch_size < 1:
         raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
     batches = images.split(batch_size)

@@ -43,7 +43,7 @@ from tbc_models.analysis.guided import Progress, check_layer, guided_patterns
 Filters = Literal["responses", "stored"]
 
 BINS = 41
-"""Number of bins between 0 and 1, as in the published code. Cosines have as many below 0."""
+"""Number of bins of a histogram, as in the published code."""
 
 _ONE = 1 - 1e-9
 """From here a correlation is an exact one: rounding in float32 changes it by 1e-13."""
@@ -89,12 +89,10 @@ def bin_edges(method: Method) -> NDArray[np.float64]:
         The edges, one more than there are bins.
 
     Example:
-        >>> len(bin_edges("text")), len(bin_edges("code"))
-        (83, 42)
+        >>> len(bin_edges("text"))
+        42
     """
-    if method == "text":
-        return np.linspace(-1, 1, 2 * BINS + 1)
-    return np.linspace(0, 1, BINS + 1)
+    return np.linspace(-1 if method == "text" else 0, 1, BINS + 1)
 
 
 def filter_similarity(
@@ -106,7 +104,7 @@ def filter_similarity(
     method: Method = "text",
     filters: Filters = "responses",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Similarity:
     """Measure how alike the filters of a layer are, by one of two methods.
@@ -121,7 +119,7 @@ def filter_similarity(
             each stored filter; "stored" compares the stored filters, each by the sum of its B
             outputs. In a plain convolution both are the same.
         seed: seed of the drawing.
-        batch_size: images that are computed at once.
+        batch_size: images that are computed at once, as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
 
     Returns:
@@ -161,7 +159,7 @@ def filter_similarities(
     method: Method = "text",
     filters: Filters = "responses",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Similarity]:
     """Measure several layers as `filter_similarity` does, with one forward pass for all.
@@ -174,7 +172,7 @@ def filter_similarities(
         method: as `filter_similarity` takes it.
         filters: as `filter_similarity` takes it.
         seed: as `filter_similarity` takes it; layers of the same size get the same channels.
-        batch_size: images that are computed at once.
+        batch_size: images that are computed at once, as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
 
     Returns:

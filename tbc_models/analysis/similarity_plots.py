@@ -1,0 +1,328 @@
+"""Plot what `tbc similarity` measured as Figs. 1 and 9 do; state it in a table and sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import NDArray
+
+from tbc_models.analysis.similarity import bin_edges
+from tbc_models.draw import COLOURS
+from tbc_models.statistics import interval
+
+Row = dict[str, Any]
+
+MEASURES = {"text": "cosine of averaged patterns", "code": "|correlation| of patterns"}
+"""What the similarity of two filters is, for each method."""
+
+
+def similarity_figure(report: Row) -> Figure:
+    """Draw everything: histograms by depth, networks over one another, and matrices.
+
+    Args:
+        report: what `similarity_study` returned.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> rows = [{"network": "a", "weights": "trained", "layer": "conv1", "depth": 1}]
+        >>> rows[0] |= {"histogram": [1] * 41, "matrix": [[1, 0.5], [0.5, 1]], "mean": 0.5}
+        >>> len(similarity_figure({"method": "text", "rows": rows}).subfigs)
+        2
+    """
+    names, layers = networks_of(report), _number_of_layers(report)
+    heights = [3.2, *[2.8] * (len(names) > 1), 2.2 * len(names)]
+    width = max(4.2 * len(names), 2.4 * layers)
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    draw_depths(report, parts[0])
+    if len(names) > 1:
+        draw_compared(report, parts[1])
+    draw_matrices(report, parts[-1])
+    return figure
+
+
+def draw_depths(report: Row, figure: FigureBase) -> None:
+    """Draw the histograms of each network's layers over one another, as Fig. 1b does.
+
+    Solid lines are trained networks, dashed ones untrained; the deeper the layer, the brighter.
+
+    Args:
+        report: what `similarity_study` returned.
+        figure: where to draw, an axes for each network.
+
+    Example:
+        >>> row = {"network": "a", "weights": "trained", "layer": "conv1", "depth": 1}
+        >>> rows = [row | {"histogram": [1] * 41}]
+        >>> figure = Figure()
+        >>> draw_depths({"method": "code", "rows": rows}, figure)
+        >>> figure.axes[0].get_title()
+        'a'
+    """
+    names = networks_of(report)
+    for axes, name in zip(_axes(figure, 1, len(names))[0], names, strict=True):
+        layers = layers_of(report, name)
+        colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
+        for layer, colour in zip(layers, colours, strict=True):
+            for weights, style in (("trained", "-"), ("untrained", "--")):
+                if own := select_rows(report, name, weights, layer):
+                    label = f"{layer} (depth {own[0]['depth']})" if weights == "trained" else None
+                    _curve(axes, report, own, style, colour, label)
+        axes.set_ylim(bottom=0)
+        axes.set_title(name, fontsize=10)
+        axes.legend(frameon=False, fontsize=7)
+        axes.set_xlabel(MEASURES[report["method"]] + _dashed(report))
+
+
+def draw_compared(report: Row, figure: FigureBase) -> None:
+    """Draw the histograms of the networks over one another, layer by layer, as Fig. 9 does.
+
+    Args:
+        report: what `similarity_study` returned.
+        figure: where to draw, an axes for each layer.
+
+    Example:
+        >>> row = {"weights": "trained", "layer": "conv1", "depth": 1, "histogram": [1] * 41}
+        >>> rows = [row | {"network": name} for name in ("a", "b")]
+        >>> figure = Figure()
+        >>> draw_compared({"method": "code", "rows": rows}, figure)
+        >>> figure.axes[0].get_title()
+        'conv1'
+    """
+    names = networks_of(report)
+    for place, axes in enumerate(_axes(figure, 1, _number_of_layers(report))[0]):
+        titles = []
+        for i, name in enumerate(names):
+            layers = layers_of(report, name)
+            if place >= len(layers):
+                continue
+            titles.append(layers[place])
+            for weights, style in (("trained", "-"), ("untrained", "--")):
+                if own := select_rows(report, name, weights, layers[place]):
+                    label = name if weights == "trained" else None
+                    _curve(axes, report, own, style, COLOURS[i % len(COLOURS)], label)
+        axes.set_ylim(bottom=0)
+        axes.set_title(" / ".join(dict.fromkeys(titles)), fontsize=9)
+        axes.set_xlabel("similarity" + _dashed(report), fontsize=8)
+        if not place:
+            axes.legend(frameon=False, fontsize=7)
+
+
+def draw_matrices(report: Row, figure: FigureBase) -> None:
+    """Draw the similarity of each pair of filters as a matrix, as Fig. 1a does.
+
+    Args:
+        report: what `similarity_study` returned.
+        figure: where to draw, a row for each network and a column for each layer.
+
+    Example:
+        >>> row = {"network": "a", "weights": "trained", "layer": "conv1", "depth": 1}
+        >>> rows = [row | {"mean": 0.5, "matrix": [[1, 0.5], [0.5, 1]]}]
+        >>> figure = Figure()
+        >>> draw_matrices({"method": "text", "rows": rows}, figure)
+        >>> figure.axes[0].get_title()
+        'conv1, mean 0.50'
+    """
+    names = networks_of(report)
+    grid = _axes(figure, len(names), _number_of_layers(report))
+    least = -1 if report["method"] == "text" else 0
+    image = None
+    for line, name in zip(grid, names, strict=True):
+        rows = [row for row in report["rows"] if row["network"] == name and "matrix" in row]
+        for axes, row in zip(line, rows, strict=False):
+            image = axes.imshow(row["matrix"], cmap="magma", vmin=least, vmax=1)
+            axes.set_title(f"{row['layer']}, mean {row['mean']:.2f}", fontsize=8)
+        for axes in line:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_frame_on(axes.has_data())
+        line[0].set_ylabel(name, fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=grid, shrink=0.8)
+
+
+def networks_of(report: Row) -> list[str]:
+    """List the networks of a report.
+
+    Args:
+        report: what `similarity_study` returned.
+
+    Returns:
+        Their labels, in order.
+
+    Example:
+        >>> networks_of({"rows": [{"network": "b"}, {"network": "a"}, {"network": "b"}]})
+        ['b', 'a']
+    """
+    return list(dict.fromkeys(row["network"] for row in report["rows"]))
+
+
+def layers_of(report: Row, network: str) -> list[str]:
+    """List the layers that were measured of a network.
+
+    Args:
+        report: what `similarity_study` returned.
+        network: its label.
+
+    Returns:
+        Their names, in order.
+
+    Example:
+        >>> layers_of({"rows": [{"network": "a", "layer": "conv1"}]}, "a")
+        ['conv1']
+    """
+    own = (row["layer"] for row in report["rows"] if row["network"] == network)
+    return list(dict.fromkeys(own))
+
+
+def select_rows(report: Row, network: str, weights: str, layer: str) -> list[Row]:
+    """Choose the rows of a layer, one for each seed.
+
+    Args:
+        report: what `similarity_study` returned.
+        network: label of the network.
+        weights: "trained" or "untrained".
+        layer: name of the layer.
+
+    Returns:
+        The rows.
+
+    Example:
+        >>> select_rows({"rows": []}, "a", "trained", "conv1")
+        []
+    """
+    wanted = (network, weights, layer)
+    return [r for r in report["rows"] if (r["network"], r["weights"], r["layer"]) == wanted]
+
+
+def similarity_table(report: Row, network: str) -> tuple[list[str], list[list[str]]]:
+    """Put a network's means into a table, trained beside untrained.
+
+    Args:
+        report: what `similarity_study` returned.
+        network: label of the network.
+
+    Returns:
+        The headers, and a row for each layer. An interval is over seeds. Dead filters are those
+        of the trained network and, after a slash, of the untrained ones.
+
+    Example:
+        >>> row = {"network": "a", "weights": "trained", "layer": "conv1", "depth": 1, "dead": 0}
+        >>> similarity_table({"rows": [row | {"filters": 8, "mean": 0.25}]}, "a")[1]
+        [['conv1', '1', '8', '0.250', '–', '0']]
+    """
+    headers = ["layer", "depth", "filters", "trained", "untrained", "dead"]
+    lines = []
+    for layer in layers_of(report, network):
+        trained = select_rows(report, network, "trained", layer)
+        control = select_rows(report, network, "untrained", layer)
+        first = trained[0]
+        lines.append(
+            [
+                layer,
+                str(first["depth"]),
+                str(first["filters"] + first["dead"]),
+                mean_in_words(trained),
+                mean_in_words(control),
+                f"{_dead(trained)} / {_dead(control)}" if control else _dead(trained),
+            ]
+        )
+    return headers, lines
+
+
+def mean_in_words(rows: Sequence[Row]) -> str:
+    """Format the mean similarity over seeds with the half-width of its 95 % interval.
+
+    Args:
+        rows: rows of a layer, one for each seed.
+
+    Returns:
+        The text; a dash if there are no rows, and no interval for a single one.
+
+    Example:
+        >>> mean_in_words([{"mean": 0.5}, {"mean": 0.51}])
+        '0.505 ± 0.064'
+    """
+    if not rows:
+        return "–"
+    if len(rows) == 1:
+        return f"{rows[0]['mean']:.3f}".replace("-", "−")
+    found = interval([row["mean"] for row in rows])
+    return f"{found.mean:.3f} ± {found.high - found.mean:.3f}".replace("-", "−")
+
+
+def similarity_conclusions(report: Row) -> list[str]:
+    """State how the mean similarity changes with depth, and how networks differ.
+
+    Args:
+        report: what `similarity_study` returned.
+
+    Returns:
+        The sentences.
+
+    Example:
+        >>> row = {"network": "a", "weights": "trained", "dead": 0}
+        >>> shallow = row | {"layer": "conv1", "depth": 1, "mean": 0.2}
+        >>> rows = [shallow, row | {"layer": "conv9", "depth": 9, "mean": 0.6}]
+        >>> similarity_conclusions({"rows": rows})
+        ['a, trained: from 0.200 at depth 1 to 0.600 at depth 9.']
+    """
+    sentences = []
+    for name in networks_of(report):
+        layers = layers_of(report, name)
+        for weights in ("trained", "untrained"):
+            ends = [select_rows(report, name, weights, layer) for layer in (layers[0], layers[-1])]
+            if ends[0] and len(layers) > 1:
+                told = (f"{mean_in_words(end)} at depth {end[0]['depth']}" for end in ends)
+                sentences.append(f"{name}, {weights}: from {' to '.join(told)}.")
+    first, *others = networks_of(report)
+    for name in others:
+        pairs = list(zip(layers_of(report, first), layers_of(report, name), strict=False))
+        below = sum(
+            _mean(select_rows(report, name, "trained", own))
+            < _mean(select_rows(report, first, "trained", its))
+            for its, own in pairs
+        )
+        sentences.append(
+            f"{name}, trained: its mean is below that of {first} in {below} of {len(pairs)} layers."
+        )
+    return sentences
+
+
+def _mean(rows: Sequence[Row]) -> float:
+    return float(np.mean([row["mean"] for row in rows]))
+
+
+def _dead(rows: Sequence[Row]) -> str:
+    return ", ".join(str(row["dead"]) for row in rows) if any(row["dead"] for row in rows) else "0"
+
+
+def _number_of_layers(report: Row) -> int:
+    return max(len(layers_of(report, name)) for name in networks_of(report))
+
+
+def _dashed(report: Row) -> str:
+    control = any(row["weights"] == "untrained" for row in report["rows"])
+    return " (dashed: untrained)" if control else ""
+
+
+def _axes(figure: FigureBase, rows: int, columns: int) -> NDArray[Any]:
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    return grid
+
+
+def _curve(
+    axes: Axes, report: Row, rows: Sequence[Row], style: str, colour: Any, label: str | None
+) -> None:
+    """Draw the density of the values of all seeds together."""
+    edges = bin_edges(report["method"])
+    counts = np.sum([row["histogram"] for row in rows], axis=0)
+    density = counts / counts.sum() / np.diff(edges)
+    middles = (edges[1:] + edges[:-1]) / 2
+    axes.plot(middles, density, style, color=colour, lw=1.3, label=label)
+    axes.set_ylabel("density", fontsize=8)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,133 @@
+"""Filter similarity of several networks at several depths, each beside its untrained control."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from tbc_models.analysis.computed import Method, default_layers
+from tbc_models.analysis.guided import Progress, check_layer
+from tbc_models.analysis.similarity import Filters, Similarity, filter_similarities
+
+
+class Subject(NamedTuple):
+    """A trained network whose filters are compared.
+
+    Attributes:
+        label: its name; networks with the same one differ only in the seed of their training.
+        network: the trained network.
+        images: what it sees, (N, C, H, W), normalised.
+        untrained: builds the network with the random weights of a seed.
+        seed: seed of its training, if it is known.
+        weights: digest of its weights.
+    """
+
+    label: str
+    network: nn.Module
+    images: Tensor
+    untrained: Callable[[int], nn.Module]
+    seed: int | None = None
+    weights: str = ""
+
+
+def similarity_study(
+    subjects: Sequence[Subject],
+    *,
+    layers: Sequence[str] | None = None,
+    method: Method = "text",
+    filters: Filters = "responses",
+    channels: int | None = None,
+    control: Sequence[int] = (0, 1, 2),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure the filter similarity of networks, trained and untrained, at several depths.
+
+    Args:
+        subjects: the trained networks.
+        layers: names of the layers, the same for all networks; by default what `default_layers`
+            chooses for each.
+        method: "text" or "code", as `filter_similarity` takes it.
+        filters: "responses" or "stored", as `filter_similarity` takes it.
+        channels: number of filters of each layer; None for 64, or all of a smaller layer.
+        control: seeds of the untrained networks, which are built once for each label.
+        seed: seed of the drawing of filters.
+        progress: called with the number of backward passes done so far, and about their total.
+
+    Returns:
+        A report: how it was measured, the networks, and a row for each network, weights and layer,
+        with the histogram and, for the first trained network of a label, the matrix.
+
+    Raises:
+        ValueError: as `filter_similarity`; before any work for a layer that is not there.
+
+    Example:
+        >>> import torch
+        >>> def network(seed=0): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+        >>> subject = Subject("small", network(), torch.randn(2, 1, 8, 8), network)
+        >>> report = similarity_study([subject], control=[0])
+        >>> [(row["weights"], row["layer"]) for row in report["rows"]]
+        [('trained', '0'), ('untrained', '0')]
+    """
+    for subject in subjects:
+        for layer in layers or ():
+            check_layer(subject.network, layer)
+    runs: list[tuple[Subject, str, int | None]] = []
+    known: set[str] = set()
+    for subject in subjects:
+        runs.append((subject, "trained", subject.seed))
+        if subject.label not in known:
+            runs += [(subject, "untrained", one) for one in control]
+        known.add(subject.label)
+    rows: list[dict[str, Any]] = []
+    shown: set[str] = set()
+    for place, (subject, weights, own_seed) in enumerate(runs):
+        trained = weights == "trained"
+        network = subject.network if trained else subject.untrained(own_seed or 0)
+        chosen = layers or default_layers(subject.network, subject.images, method=method)
+        found = filter_similarities(
+            network,
+            subject.images,
+            chosen,
+            channels=channels,
+            method=method,
+            filters=filters,
+            seed=seed,
+            progress=_part(progress, place, len(runs)),
+        )
+        about = {"network": subject.label, "weights": weights, "seed": own_seed}
+        with_matrix = trained and subject.label not in shown
+        shown.add(subject.label)
+        rows += [about | _row(one, with_matrix=with_matrix) for one in found]
+    return {
+        "images": len(subjects[0].images),
+        "method": method,
+        "filters": filters,
+        "channels": channels,
+        "drawn with seed": seed,
+        "networks": [
+            {"network": one.label, "seed": one.seed, "weights": one.weights} for one in subjects
+        ],
+        "rows": rows,
+    }
+
+
+def _part(progress: Progress | None, place: int, runs: int) -> Progress | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total: report(place * total + done, runs * total)
+
+
+def _row(found: Similarity, *, with_matrix: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "layer": found.layer,
+        "depth": found.depth,
+        "filters": len(found.channels),
+        "dead": found.dead,
+        "mean": round(found.mean, 5),
+        "histogram": found.histogram.tolist(),
+    }
+    if with_matrix:
+        row["matrix"] = found.matrix.round(2).tolist()
+    return row
