@@ -202,12 +202,15 @@ def test_options_about_a_teacher_need_one(command: str, option: str) -> None:
     assert f"{option.split('=')[0]}: needs --teacher with a trained network." in told
 
 
-def test_the_help_shows_the_defaults_of_the_settings() -> None:
+def test_the_help_and_the_page_show_the_defaults_of_the_settings() -> None:
     defaults = settings(teacher="resnet20.cifar10")
     for command in ("train", "tie"):
         told = " ".join(tbc(command, "--help").replace("│", " ").split())
         assert f"alike. [default: {defaults.temperature:g}]" in told
         assert f"labels. [default: {defaults.teacher_weight:g}]" in told
+    page = (Path(__file__).parent.parent / "docs" / "convert.md").read_text()
+    assert f"sets $w$, {defaults.teacher_weight:g} by default" in page
+    assert f"sets $T$, {defaults.temperature:g} by default" in page
 
 
 @pytest.mark.parametrize(("temperature", "weight"), [(1.0, 0.3), (4.0, 0.9)])
