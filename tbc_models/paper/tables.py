@@ -45,18 +45,19 @@ class Comparison:
     reason: str = ""
 
 
-def compare(number: int) -> list[Comparison]:
+def compare(number: int, row: str | None = None) -> list[Comparison]:
     """Put our counts beside the numbers of one table of the paper.
 
     Args:
         number: number of the table, 1 to 6.
+        row: a row as the paper names it, to compare this one alone.
 
     Returns:
         One comparison for each number of the table and each design of its network, in the
         paper's order.
 
     Raises:
-        ValueError: for a table that the paper does not have.
+        ValueError: for a table that the paper does not have, or a row that the table does not have.
 
     Example:
         >>> rows = compare(6)
@@ -65,7 +66,10 @@ def compare(number: int) -> list[Comparison]:
     """
     if number not in TABLES:
         raise ValueError(f"`number` (={number}) must be one of the paper's tables, 1 to 6")
-    return [c for reported in TABLES[number] for c in _compare(reported)]
+    if row is not None and row not in TABLES[number].rows:
+        raise ValueError(f"`row` (={row!r}) must be one of {', '.join(TABLES[number].rows)}")
+    chosen = (n for n in TABLES[number] if row in (None, n.row))
+    return [c for reported in chosen for c in _compare(reported)]
 
 
 def _compare(reported: Reported) -> Iterator[Comparison]:

@@ -1,0 +1,135 @@
+"""What `tbc similarity` and `tbc focus` have found, as checks of claims about Figs. 1, 8 and 9.
+
+Each function reads all committed reports anew whose names begin with "similarity-" or "focus-". So
+a report that is made again, or a new one, changes the ledger. What an untrained network does stands
+beside each number.
+"""
+
+from statistics import fmean
+from typing import Any
+
+from tbc_models import results
+from tbc_models.paper.claims import UNREAD, Finding, in_small, signed
+from tbc_models.paper.claims_occlusion import sides
+from tbc_models.statistics import interval
+
+Report = dict[str, Any]
+
+
+def _reports(kind: str) -> list[Report]:
+    names = sorted(path.stem for path in results.COMMITTED.glob(f"{kind}-*.json"))
+    return [report for name in names if (report := results.committed(name)) is not None]
+
+
+def _is_tied(name: str) -> bool:
+    return any(word in name for word in ("tied", "tbc"))
+
+
+def _means(report: Report, network: str, weights: str) -> list[list[float]]:
+    """Return the mean similarity of each layer in order of depth, one number for each seed."""
+    own: dict[str, list[float]] = {}
+    rows = [r for r in report["rows"] if (r["network"], r["weights"]) == (network, weights)]
+    for row in sorted(rows, key=lambda row: row["depth"]):
+        own.setdefault(row["layer"], []).append(row["mean"])
+    return list(own.values())
+
+
+def _networks(report: Report) -> list[str]:
+    return list(dict.fromkeys(row["network"] for row in report["rows"]))
+
+
+def more_alike() -> Finding:
+    """Compare the filter similarity of plain networks at their first and last measured layers."""
+    told, rises, trained_networks = [], 0, 0
+    reports = _reports("similarity")
+    for report in reports:
+        for network in (name for name in _networks(report) if not _is_tied(name)):
+            ends = {}
+            for weights in ("trained", "untrained"):
+                means = [fmean(seeds) for seeds in _means(report, network, weights)]
+                if len(means) > 1:
+                    ends[weights] = (means[0], means[-1])
+            if "trained" not in ends:
+                continue
+            trained_networks += 1
+            rises += ends["trained"][1] > ends["trained"][0]
+            words = (f"{first:.2f} to {last:.2f} {w}" for w, (first, last) in ends.items())
+            text = f"{network} (method {report['method']}) {', '.join(words)}".replace("-0.", "−0.")
+            if text not in told:
+                told.append(text)
+    if not told:
+        return UNREAD
+    ours = f"mean similarity from the first measured layer to the last: {'; '.join(told)}"
+    return in_small(rises == trained_networks, ours, reports[0]["command"])
+
+
+def less_alike() -> Finding:
+    """Compare the filter similarity of tied networks with a plain one, layer by layer."""
+    told, lower, layers, command = [], 0, 0, ""
+    for report in _reports("similarity"):
+        names = _networks(report)
+        tied = [name for name in names if _is_tied(name)]
+        plain = [name for name in names if not _is_tied(name)]
+        for name in tied if plain else ():
+            command = command or report["command"]
+            words = []
+            for weights in ("trained", "untrained"):
+                pairs = [
+                    (ours, theirs)
+                    for ours, theirs in zip(
+                        _means(report, name, weights),
+                        _means(report, plain[0], weights),
+                        strict=False,
+                    )
+                ]
+                below = sum(fmean(ours) < fmean(theirs) for ours, theirs in pairs)
+                if weights == "trained":
+                    lower, layers = lower + below, layers + len(pairs)
+                if pairs:
+                    mean = _difference(pairs)
+                    words.append(f"{weights} {below} of {len(pairs)} layers, on average {mean}")
+            told.append(
+                f"{name} against {plain[0]} (method {report['method']}): {', '.join(words)}"
+            )
+    if not told:
+        return UNREAD
+    return in_small(lower == layers, f"less similar in: {'; '.join(told)}", command)
+
+
+def _difference(pairs: list[tuple[list[float], list[float]]]) -> str:
+    """Format the difference averaged over layers, with its interval over several seeds."""
+    seeds = min(len(numbers) for pair in pairs for numbers in pair)
+    means = [fmean(ours[i] - theirs[i] for ours, theirs in pairs) for i in range(seeds)]
+    if seeds == 1:
+        return signed(means[0], 3)
+    found = interval(means)
+    low, high = signed(found.low, 3), signed(found.high, 3)
+    return f"{signed(found.mean, 3)} [{low}, {high}] over seeds"
+
+
+def focus() -> Finding:
+    """Compare how much of their Grad-CAM tied and plain networks have on the object."""
+    told, shown, compared, command = [], 0, 0, ""
+    for report in _reports("focus"):
+        first = report["networks"][0]["name"]
+        rows = [r for r in report["differences"] if (r["part"], r["what"]) == ("all", "energy")]
+        for row in rows:
+            if row["value"] is None or not _is_tied(row["network"]):
+                continue
+            if row["minus"] not in (first, "untrained"):
+                continue
+            command = command or report["command"]
+            text = f"{row['network']} − {row['minus']} {signed(row['value'], 3)}"
+            if row["low"] is not None:
+                text += f" [{signed(row['low'], 3)}, {signed(row['high'], 3)}]"
+            if "seeds_low" in row:
+                ends = (signed(row[key], 3) for key in ("seeds_low", "seeds_high"))
+                text += f", over seeds [{', '.join(ends)}]"
+            told.append(text)
+            if row["minus"] == first:
+                compared += 1
+                shown += sides(row) == 1
+    if not compared:
+        return UNREAD
+    ours = f"share of the map on the object, all objects: {'; '.join(told)}"
+    return in_small(shown == compared, ours, command)
