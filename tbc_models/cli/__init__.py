@@ -18,10 +18,12 @@ from tbc_models.cli import (
     detected,
     focus,
     gradcam,
+    ledger,
     networks,
     occlusion,
     paper,
     publish,
+    similarity,
     tie,
     tie_study,
     train,
@@ -36,6 +38,7 @@ app = typer.Typer(
 for group in (
     check,
     paper,
+    ledger,
     networks,
     tie,
     tie_study,
@@ -43,6 +46,7 @@ for group in (
     trained,
     publish,
     compare,
+    similarity,
     gradcam,
     focus,
 ):
