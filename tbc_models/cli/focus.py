@@ -119,8 +119,14 @@ def _onlookers(opened: "Sequence[Opened]") -> "list[Onlooker]":
         if same.count(own) > 1:
             raise ValueError(f"{one.label} is named twice")
     onlookers = []
+    called: dict[str, str] = {}
     for one, run in zip(opened, runs, strict=True):
         name = architecture(one.network) if runs.count(run) > 1 else one.label
+        if called.setdefault(name, run) != run:
+            raise ValueError(
+                f"two networks are called {name} and differ in more than their seed: measure them "
+                "in two commands"
+            )
         p = one.preprocessing
 
         def normalise(images: Any, p: Any = p) -> Any:

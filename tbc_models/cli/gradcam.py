@@ -1,6 +1,7 @@
 """`tbc gradcam`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -98,7 +99,12 @@ def gradcam_command(
 
         known = _boxes(boxes, files)
         images = [read_image(file) for file in files]
-        networks = [open_network(name) for name in names]
+        opened = [open_network(name) for name in names]
+        labels = [one.label for one in opened]
+        networks = [
+            replace(one, label=name) if labels.count(one.label) > 1 else one
+            for one, name in zip(opened, names, strict=True)
+        ]
         explained = [_explain(one, files, images, target, layer, known) for one in networks]
         _print(explained, boxes is not None)
         if json_file is not None:
