@@ -15,9 +15,9 @@ keep their own derivative, also leaky ones, which block no gradient that could b
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from tbc_models.data.errors import first_line
 from tbc_models.networks.minimum_size import total_stride
 
 Progress = Callable[[int, int], None]
+Gradient = Literal["guided", "ordinary"]
 
 _PIXELS = 200_704
 """Of a batch: four images of 224x224."""
@@ -93,17 +94,18 @@ def guided_backprop(
         [[[[[1.0, 0.0]]]]]
     """
     groups = [(channel,) for channel in channels]
-    batches = guided_patterns(
+    batches = gradient_patterns(
         network, images, {layer: groups}, batch_size=batch_size, progress=progress
     )
     return torch.cat([patterns for _, patterns in batches], dim=1)
 
 
-def guided_patterns(
+def gradient_patterns(
     network: nn.Module,
     images: Tensor,
     wanted: Mapping[str, Sequence[Sequence[int]]],
     *,
+    gradient: Gradient = "guided",
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
@@ -115,6 +117,8 @@ def guided_patterns(
         network: as `guided_backprop` takes it.
         images: as `guided_backprop` takes them.
         wanted: for each layer the groups of channels; a pattern belongs to the sum of its group.
+        gradient: "guided"; or "ordinary", which leaves every derivative as it is, and so shows what
+            guiding does. It needs no rectifiers.
         batch_size: as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
 
@@ -127,7 +131,7 @@ def guided_patterns(
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
         >>> both = {"1": [(0,), (0, 1)]}
-        >>> for layer, patterns in guided_patterns(network, torch.ones(3, 1, 4, 4), both):
+        >>> for layer, patterns in gradient_patterns(network, torch.ones(3, 1, 4, 4), both):
         ...     print(layer, tuple(patterns.shape))
         1 (2, 3, 1, 4, 4)
     """
@@ -141,7 +145,7 @@ def guided_patterns(
     batches = images.split(batch_size)
     done, total = 0, len(batches) * sum(map(len, wanted.values()))
     for batch in batches:
-        start, outputs = _forward(network, batch, wanted)
+        start, outputs = _forward(network, batch, wanted, gradient)
         for layer, groups in wanted.items():
             found = batch.new_empty(len(groups), *batch.shape)
             for i, group in enumerate(groups):
@@ -237,7 +241,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _forward(
-    network: nn.Module, batch: Tensor, wanted: Mapping[str, Sequence[Sequence[int]]]
+    network: nn.Module,
+    batch: Tensor,
+    wanted: Mapping[str, Sequence[Sequence[int]]],
+    gradient: Gradient,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the start of a graph and the outputs of the layers at its ends."""
     outputs: dict[str, Any] = {}
@@ -257,7 +264,7 @@ def _forward(
         with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
             # Channels last: on CPUs a tenth faster than contiguous images, at equal weights.
             start = batch.detach().clone(memory_format=torch.channels_last).requires_grad_()
-            with guiding:
+            with guiding if gradient == "guided" else nullcontext():
                 network(start.clone())  # a copy: the network may change it in place
     except _Reached:
         pass
@@ -270,7 +277,7 @@ def _forward(
         if layer not in outputs:
             raise ValueError(f"`layer` (={layer!r}) is never reached by the images")
         _check_output(layer, outputs[layer], groups)
-    if not guiding.rectifiers:
+    if gradient == "guided" and not guiding.rectifiers:
         _require_rectifiers(network, batch)
     return start, outputs
 

@@ -24,8 +24,9 @@ as alike. `default_layers` chooses the layers that go with each method.
 A filter whose pattern is zero (constant, for "code") in every image is dead. Dead filters are
 counted, and left out of everything else.
 
-What an untrained network shows must be measured as well (`build_untrained`): its similarity rises
-with depth, too.
+Two controls belong to every measurement. What an untrained network shows, training did not bring
+about (`build_untrained`). And what ordinary gradients do not show (``gradient="ordinary"``), guided
+backpropagation brought about: with it, similarity rises with depth in untrained networks, too.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models.analysis.computed import ComputedLayer, Method, computed_layers
-from tbc_models.analysis.guided import Progress, check_layer, guided_patterns
+from tbc_models.analysis.guided import Gradient, Progress, check_layer, gradient_patterns
 
 Filters = Literal["responses", "stored"]
 
@@ -103,6 +104,7 @@ def filter_similarity(
     channels: int | None = 64,
     method: Method = "text",
     filters: Filters = "responses",
+    gradient: Gradient = "guided",
     seed: int = 0,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -118,6 +120,8 @@ def filter_similarity(
         filters: of a tied layer, "responses" compares its output channels, of which B belong to
             each stored filter; "stored" compares the stored filters, each by the sum of its B
             outputs. In a plain convolution both are the same.
+        gradient: "guided"; or "ordinary" for patterns without guided rectifiers, the control of the
+            instrument.
         seed: seed of the drawing.
         batch_size: images that are computed at once, as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
@@ -143,6 +147,7 @@ def filter_similarity(
         channels=channels,
         method=method,
         filters=filters,
+        gradient=gradient,
         seed=seed,
         batch_size=batch_size,
         progress=progress,
@@ -158,6 +163,7 @@ def filter_similarities(
     channels: int | None = 64,
     method: Method = "text",
     filters: Filters = "responses",
+    gradient: Gradient = "guided",
     seed: int = 0,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -171,6 +177,7 @@ def filter_similarities(
         channels: as `filter_similarity` takes it, for each layer.
         method: as `filter_similarity` takes it.
         filters: as `filter_similarity` takes it.
+        gradient: as `filter_similarity` takes it.
         seed: as `filter_similarity` takes it; layers of the same size get the same channels.
         batch_size: images that are computed at once, as `guided_backprop` takes it.
         progress: called with the number of backward passes done so far and their total.
@@ -204,8 +211,8 @@ def filter_similarities(
         layer: (_AveragedPatterns if method == "text" else _Correlations)(len(wanted[layer]))
         for layer in layers
     }
-    for layer, patterns in guided_patterns(
-        network, images, wanted, batch_size=batch_size, progress=progress
+    for layer, patterns in gradient_patterns(
+        network, images, wanted, gradient=gradient, batch_size=batch_size, progress=progress
     ):
         if not patterns.isfinite().all():
             raise ValueError(f"the patterns of `layer` (={layer!r}) are not finite numbers")

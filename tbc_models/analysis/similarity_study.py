@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from tbc_models.analysis.computed import Method, default_layers
-from tbc_models.analysis.guided import Progress, check_layer
+from tbc_models.analysis.guided import Gradient, Progress, check_layer
 from tbc_models.analysis.similarity import Filters, Similarity, filter_similarities
 
 
@@ -36,6 +36,7 @@ def similarity_study(
     layers: Sequence[str] | None = None,
     method: Method = "text",
     filters: Filters = "responses",
+    gradient: Gradient = "guided",
     channels: int | None = None,
     control: Sequence[int] = (0, 1, 2),
     seed: int = 0,
@@ -49,6 +50,7 @@ def similarity_study(
             chooses for each.
         method: "text" or "code", as `filter_similarity` takes it.
         filters: "responses" or "stored", as `filter_similarity` takes it.
+        gradient: "guided" or "ordinary", as `filter_similarity` takes it.
         channels: number of filters of each layer; None for 64, or all of a smaller layer.
         control: seeds of the untrained networks, which are built once for each label.
         seed: seed of the drawing of filters.
@@ -92,6 +94,7 @@ def similarity_study(
             channels=channels,
             method=method,
             filters=filters,
+            gradient=gradient,
             seed=seed,
             progress=_part(progress, place, len(runs)),
         )
@@ -103,6 +106,7 @@ def similarity_study(
         "images": len(subjects[0].images),
         "method": method,
         "filters": filters,
+        "gradient": gradient,
         "channels": channels,
         "drawn with seed": seed,
         "networks": [

@@ -88,6 +88,12 @@ def similarity_command(
             "of their outputs."
         ),
     ] = "responses",
+    gradient: Annotated[
+        Literal["guided", "ordinary"],
+        typer.Option(
+            help="Guided backpropagation; or ordinary gradients, to see what guiding does."
+        ),
+    ] = "guided",
     control: Annotated[
         str,
         typer.Option(
@@ -130,12 +136,13 @@ def similarity_command(
             Subject(label, one.network, batch, one.untrained, one.seed, one.weights)
             for one, label, batch in zip(opened, _labels(opened), batches, strict=True)
         ]
-        with progress_of("Guided backpropagation") as report:
+        with progress_of("Backpropagation") as report:
             found = similarity_study(
                 subjects,
                 layers=chosen or None,
                 method=method,
                 filters=filters,
+                gradient=gradient,
                 channels=channels,
                 control=seeds,
                 seed=seed,
@@ -186,7 +193,8 @@ def _print(found: dict[str, Any]) -> None:
     console = Console()
     console.print(
         f"Images: {found['images']:,}, {escape(found['data'])}. Similarity: "
-        f"{MEASURES[found['method']]}. Filters: {found['filters']}.",
+        f"{MEASURES[found['method']]}. Filters: {found['filters']}. "
+        f"Gradients: {found['gradient']}.",
         highlight=False,
         soft_wrap=True,
     )
