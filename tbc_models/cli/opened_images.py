@@ -5,7 +5,7 @@ Commands import this module when they run, because it imports PyTorch.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -24,9 +24,23 @@ _EMBEDDED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "r
 T = TypeVar("T")
 
 
+class Shown(NamedTuple):
+    """Images for several networks.
+
+    Attributes:
+        name: what they are, without a path.
+        files: names of the files, if they are from a folder.
+        batches: for each network, (N, channels, size, size).
+    """
+
+    name: str
+    files: list[str]
+    batches: list[Tensor]
+
+
 def open_images(
     spec: str, count: int, preprocessing: Sequence[Preprocessing], *, download: bool = False
-) -> tuple[str, list[Tensor]]:
+) -> Shown:
     """Open images for several networks.
 
     Args:
@@ -39,19 +53,20 @@ def open_images(
         download: whether a data set may be downloaded.
 
     Returns:
-        A name without a path, and for each network (N, channels, size, size).
+        The images, prepared for each network.
 
     Raises:
         DataError: if there are no such images, or one is not readable.
         ValueError: if they have other channels than a network takes.
 
     Example:
-        >>> name, (images,) = open_images("embedded", 2, [Preprocessing(size=32)])
-        >>> name, tuple(images.shape)
+        >>> shown = open_images("embedded", 2, [Preprocessing(size=32)])
+        >>> shown.name, tuple(shown.batches[0].shape)
         ('embedded', (2, 3, 32, 32))
     """
     grey = all(one.channels == 1 for one in preprocessing)
     images: list[Image.Image | Tensor]
+    chosen: list[Path] = []
     if spec == "embedded" and not grey:
         name, images = spec, [*_spread(list(_embedded()), count)]
     elif Path(spec).is_dir():
@@ -59,16 +74,15 @@ def open_images(
         files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMG_EXTENSIONS)
         if not files:
             raise DataError(f"{spec} has no images ({', '.join(IMG_EXTENSIONS)})")
-        name, images = (
-            folder.resolve().name,
-            [image for _, image in read_images(_spread(files, count))],
-        )
+        name, chosen = folder.resolve().name, [*_spread(files, count)]
+        images = [image for _, image in read_images(chosen)]
     else:
         specification = parse_specification("mnist" if spec == "embedded" else spec)
         data = open_specified(specification, skip_bad_images=False, download=download)
         name = specification.label
         images = [data.test[i][0] for i in _spread(range(len(data.test)), count)]
-    return name, [torch.stack([one.prepared(image) for image in images]) for one in preprocessing]
+    batches = [torch.stack([one.prepared(image) for image in images]) for one in preprocessing]
+    return Shown(name, [file.name for file in chosen], batches)
 
 
 def _embedded() -> Iterator[Image.Image]:

@@ -129,12 +129,10 @@ def similarity_command(
         for one in opened:
             for layer in chosen:
                 check_layer(one.network, layer)
-        name, batches = open_images(
-            images, count, [one.preprocessing for one in opened], download=download
-        )
+        shown = open_images(images, count, [one.preprocessing for one in opened], download=download)
         subjects = [
             Subject(label, one.network, batch, one.untrained, one.seed, one.weights)
-            for one, label, batch in zip(opened, _labels(opened), batches, strict=True)
+            for one, label, batch in zip(opened, _labels(opened), shown.batches, strict=True)
         ]
         with progress_of("Backpropagation") as report:
             found = similarity_study(
@@ -148,7 +146,7 @@ def similarity_command(
                 seed=seed,
                 progress=report,
             )
-        found = {"data": name} | found
+        found = {"data": shown.name, "files": shown.files} | found
         if json_file is not None:
             write_report(json_file, "--json", found)
         _print(found)
