@@ -1,6 +1,6 @@
 """Plot what `tbc similarity` measured as Figs. 1 and 9 do; state it in a table and sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -43,6 +43,48 @@ def similarity_figure(report: Row) -> Figure:
     if len(names) > 1:
         draw_compared(report, parts[1])
     draw_matrices(report, parts[-1])
+    return figure
+
+
+def means_figure(reports: Mapping[str, Row]) -> Figure:
+    """Draw the mean similarity against depth, trained and untrained, a panel for each report.
+
+    Args:
+        reports: by title, what `similarity_study` returned.
+
+    Returns:
+        The figure. Bars reach to the seed that is farthest from the mean.
+
+    Example:
+        >>> row = {"network": "a", "weights": "trained", "layer": "conv1", "depth": 1, "mean": 0.5}
+        >>> figure = means_figure({"guided": {"method": "text", "rows": [row]}})
+        >>> figure.axes[0].get_title()
+        'guided'
+    """
+    figure = Figure(figsize=(1 + 4 * len(reports), 3.4), layout="constrained")
+    panels = _axes(figure, 1, len(reports), sharey=True)[0]
+    for axes, (title, report) in zip(panels, reports.items(), strict=True):
+        for name, colour in zip(networks_of(report), COLOURS, strict=False):
+            for weights, style in (("trained", "o-"), ("untrained", "x--")):
+                layers = [
+                    own
+                    for layer in layers_of(report, name)
+                    if (own := select_rows(report, name, weights, layer))
+                ]
+                depths = [own[0]["depth"] for own in layers]
+                means = [_mean(own) for own in layers]
+                ends = [
+                    max(abs(row["mean"] - mean) for row in own)
+                    for own, mean in zip(layers, means, strict=True)
+                ]
+                if depths:
+                    label, look = f"{name}, {weights}", {"lw": 1.3, "ms": 5, "capsize": 2}
+                    axes.errorbar(depths, means, ends, fmt=style, color=colour, label=label, **look)
+        axes.axhline(0, color="black", lw=0.5)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("depth (convolutions)")
+        axes.legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel("mean similarity of a pair of filters", fontsize=9)
     return figure
 
 
@@ -310,8 +352,8 @@ def _dashed(report: Row) -> str:
     return " (dashed: untrained)" if control else ""
 
 
-def _axes(figure: FigureBase, rows: int, columns: int) -> NDArray[Any]:
-    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+def _axes(figure: FigureBase, rows: int, columns: int, **options: Any) -> NDArray[Any]:
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False, **options)
     return grid
 
 
