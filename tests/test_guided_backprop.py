@@ -14,6 +14,7 @@ import torchvision
 from captum.attr import NeuronGuidedBackprop
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
+from torchvision.models import vgg
 
 import tbc_ref
 from tbc_gpu import TiedBlockConv2d
@@ -45,7 +46,7 @@ def gradient(network: nn.Module, x: Tensor) -> Tensor:
 # Families with modules as rectifiers, which is what captum sees; and a layer deep inside.
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
     "resnet18": (lambda: timm.create_model("resnet18"), "layer3.0.conv2", 48),
-    "vgg11": (lambda: torchvision.models.vgg11().features, "16", 48),
+    "vgg11": (lambda: vgg.make_layers(vgg.cfgs["A"]), "16", 48),
     "squeezenet": (torchvision.models.squeezenet1_1, "features.7.expand3x3", 48),
     "densenet121": (lambda: timm.create_model("densenet121"), "features.denseblock2", 32),
     "regnet": (lambda: timm.create_model("regnetx_002"), "s3.b2.conv2", 48),

@@ -1,0 +1,277 @@
+"""Filter similarity by both methods, against NumPy and by construction; its untrained control."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tbc_gpu import TiedBlockConv2d
+from tbc_models.analysis.computed import computed_layers, default_layers
+from tbc_models.analysis.controls import build_untrained, weights_digest
+from tbc_models.analysis.guided import guided_backprop
+from tbc_models.analysis.preact_resnet import resnet50_v2
+from tbc_models.analysis.similarity import (
+    bin_edges,
+    filter_similarities,
+    filter_similarity,
+)
+from tbc_models.analysis.similarity_plots import (
+    layers_of,
+    similarity_conclusions,
+    similarity_figure,
+    similarity_table,
+)
+from tbc_models.analysis.similarity_study import Subject, similarity_study
+
+
+def network(seed: int = 0, channels: int = 8) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.ReLU(),
+    ).double()
+
+
+def images(number: int = 3, size: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(number, 3, size, size, generator=generator, dtype=torch.float64)
+
+
+def with_filters(*filters: list[float]) -> nn.Sequential:
+    """A 1x1 convolution with these filters and a rectifier."""
+    made = nn.Sequential(nn.Conv2d(len(filters[0]), len(filters), 1, bias=False), nn.ReLU())
+    weight = torch.tensor(filters, dtype=torch.float64)[:, :, None, None]
+    made.load_state_dict({"0.weight": weight})
+    return made.double()
+
+
+POSITIVE = torch.rand(4, 2, 5, 5, dtype=torch.float64) + 0.1
+
+
+def test_identical_filters_have_similarity_one_and_orthogonal_ones_zero() -> None:
+    found = filter_similarity(
+        with_filters([1, 0], [2, 0], [0, 1], [-1, 0]), POSITIVE, "0", channels=4
+    )
+    expected = [[1, 1, 0, -1], [1, 1, 0, -1], [0, 0, 1, 0], [-1, -1, 0, 1]]
+    assert_allclose(found.matrix, expected, atol=1e-12)
+    assert found.dead == 0
+    # Of six pairs one is 1, three are 0 and two are -1; 0 is in the middle of its bin.
+    assert found.histogram[[0, 20, 40]].tolist() == [2, 3, 1]
+    assert_allclose(found.mean, -1 / 6, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["text", "code"])
+def test_dead_filters_are_counted_and_left_out(method: Any) -> None:
+    dead = [-1.0, -1.0]  # the images are positive
+    x = torch.randn(4, 2, 5, 5, dtype=torch.float64).abs()
+    x[:, :, :2] = 0  # patterns are not constant
+    made = with_filters([1, 0.2], dead, [0.3, 1], dead)
+    found = filter_similarity(made, x, "1", channels=4, method=method)
+    assert found.dead == 2
+    assert found.channels == (0, 2)
+    assert found.matrix.shape == (2, 2)
+    assert np.isfinite(found.matrix).all()
+    assert np.isfinite(found.mean)
+    with pytest.raises(ValueError, match="of 2 filters of layer '1', 2 are dead: fewer than two"):
+        filter_similarity(with_filters(dead, dead), x, "1", channels=2, method=method)
+
+
+def patterns(layer: str, channels: range = range(8)) -> NDArray[np.float64]:
+    found = guided_backprop(network(), images(), layer, channels)
+    return found.flatten(2).numpy()
+
+
+def test_the_text_takes_cosines_of_averages() -> None:
+    averages = patterns("2").mean(axis=1)
+    pairs = [(i, j) for i in range(8) for j in range(i)]
+    values = [
+        averages[i] @ averages[j] / np.sqrt((averages[i] ** 2).sum() * (averages[j] ** 2).sum())
+        for i, j in pairs
+    ]
+    found = filter_similarity(network(), images(), "2", channels=8, batch_size=2)
+    assert_allclose([found.matrix[i, j] for i, j in pairs], values, atol=1e-12)
+    assert_allclose(found.mean, np.mean(values), atol=1e-12)
+    assert found.histogram.tolist() == np.histogram(values, 41, (-1, 1))[0].tolist()
+    assert (found.depth, found.images, found.channels) == (2, 3, tuple(range(8)))
+
+
+def test_the_code_takes_correlations_in_each_image() -> None:
+    whole = patterns("3")
+    # numpy.corrcoef of one image at a time, in the order of the pairs.
+    matrices = np.array([np.abs(np.corrcoef(whole[:, n])) for n in range(3)])
+    values = matrices[:, *np.triu_indices(8, 1)].ravel()
+    found = filter_similarity(network(), images(), "3", channels=8, method="code", batch_size=2)
+    assert_allclose(found.matrix, matrices.mean(axis=0), atol=1e-12)
+    assert_allclose(found.mean, values.mean(), atol=1e-12)
+    assert found.histogram.tolist() == np.histogram(values, 41, (0, 1))[0].tolist()
+
+
+def test_the_code_drops_exact_ones_and_what_is_undefined() -> None:
+    x = POSITIVE.clone()
+    x[0, :, :, :3] = 0
+    x[1:] = 0  # no filter responds to three of the four images
+    made = with_filters([1, 0.5], [2, 1], [0.1, 1])  # the second is twice the first
+    found = filter_similarity(made, x, "1", channels=3, method="code")
+    assert found.histogram.sum() == 2
+    assert_allclose(found.matrix[0, 1], 1, atol=1e-12)
+    with pytest.raises(ValueError, match="all correlations of layer '1' are exact ones"):
+        filter_similarity(with_filters([1, 0.5], [2, 1]), x, "1", channels=2, method="code")
+
+
+def test_stored_filters_are_compared_by_the_sum_of_their_responses() -> None:
+    torch.manual_seed(0)
+    tied = TiedBlockConv2d(8, 16, 3, groups=2, blocks=2).double()
+    made = nn.Sequential(tied, nn.ReLU())
+    x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
+    found = filter_similarity(made, x, "0", channels=8, filters="stored")
+    assert found.filters == "stored"
+    # Before the first rectifier a pattern is linear in the output. Filter i of group g fills
+    # channel 8g + i and, in the second block, 8g + 4 + i.
+    of_channel = guided_backprop(made, x, "0", range(16)).mean(1).flatten(1).numpy()
+    sums = [of_channel[8 * g + i] + of_channel[8 * g + 4 + i] for g in range(2) for i in range(4)]
+    directions = np.array(sums) / np.linalg.norm(sums, axis=1)[:, None]
+    assert_allclose(found.matrix, directions @ directions.T, atol=1e-12)
+    # Blocks read different channels, so the two responses of a filter are orthogonal.
+    responses = filter_similarity(made, x, "0", channels=16)
+    assert_allclose(responses.matrix[0, 4], 0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"`channels` \(=16\) must be at most 8, the filters of"):
+        filter_similarity(made, x, "0", channels=16, filters="stored")
+    with pytest.raises(ValueError, match=r"'1'\) is a ReLU, not a convolution"):
+        filter_similarity(made, x, "1", channels=4, filters="stored")
+
+
+def test_the_stored_filters_of_a_plain_convolution_are_its_channels() -> None:
+    one, other = (
+        filter_similarity(network(), images(), "2", channels=5, filters=filters)
+        for filters in ("stored", "responses")
+    )
+    assert_allclose(one.matrix, other.matrix, atol=0)
+
+
+def test_filters_are_drawn_by_the_seed() -> None:
+    drawn = [
+        filter_similarity(network(), images(), "2", channels=4, seed=seed).channels
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 4
+    every = filter_similarity(network(), images(), "2", channels=None)
+    assert every.channels == tuple(range(8))
+
+
+def test_several_layers_give_what_each_gives_alone() -> None:
+    together = filter_similarities(network(), images(), ["3", "0"], channels=8)
+    for found in together:
+        alone = filter_similarity(network(), images(), found.layer, channels=8)
+        assert_allclose(found.matrix, alone.matrix, atol=1e-12)
+    assert [found.depth for found in together] == [2, 1]
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`channels` \(=9\) must be at most 8, the .* layer '2'"):
+        filter_similarity(network(), images(), "2", channels=9)
+    with pytest.raises(ValueError, match=r"`channels` \(=1\) must be at least 2"):
+        filter_similarity(network(), images(), "2", channels=1)
+    with pytest.raises(ValueError, match=r"'conv2'\) is not a layer of the network"):
+        filter_similarity(network(), images(), "conv2")
+    huge = network()
+    nn.init.constant_(huge.get_parameter("0.weight"), 1e308)
+    with pytest.raises(ValueError, match=r"patterns of `layer` \(='2'\) are not finite numbers"):
+        filter_similarity(huge, images(), "2", channels=8)
+
+
+def test_layers_are_chosen_evenly_over_the_depth() -> None:
+    x = torch.randn(1, 3, 32, 32)
+    resnet = timm.create_model("resnet20", num_classes=10)
+    assert default_layers(resnet, x, method="code") == ["layer1", "layer2", "layer3"]
+    assert default_layers(resnet, x, count=2) == ["conv1", "layer3.2.conv2"]
+    every = [one for one in computed_layers(resnet, x) if one.kernel > 1]
+    assert [one.depth for one in every] == list(range(1, 20))
+    assert default_layers(network().float(), x, method="code") == ["1", "3"]  # it has no blocks
+    chosen = default_layers(
+        resnet50_v2(stages=2), x, method="code"
+    )  # units end without a rectifier
+    assert [layer.rpartition(".")[2][:4] for layer in chosen] == ["relu"] * 4
+    with pytest.raises(ValueError, match="has no convolutions larger than 1x1: name `layers`"):
+        default_layers(with_filters([1.0, 1.0]), POSITIVE)
+
+
+def test_the_untrained_control_depends_on_its_seed_alone() -> None:
+    def build() -> nn.Module:
+        return timm.create_model("resnet18", zero_init_last=True)
+
+    state = torch.random.get_rng_state()
+    one, same, other = (build_untrained(build, seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert weights_digest(one) == weights_digest(same) != weights_digest(other)
+    assert not one.training
+    assert torch.equal(one.layer1[0].bn2.weight, torch.ones(64))  # type: ignore[union-attr, index]
+    trained = network(7)
+    drawn = [
+        build_untrained(lambda: network(7), s, trained=weights_digest(trained)) for s in (0, 1)
+    ]
+    assert len({weights_digest(one) for one in (trained, *drawn)}) == 3
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    subjects = [
+        Subject("plain", network(0), images(), network, seed=0),
+        Subject("plain", network(5), images(), network, seed=5),
+        Subject("wide", network(1, 12), images(), lambda seed: network(seed, 12)),
+    ]
+    return similarity_study(subjects, control=[0, 1, 2])
+
+
+def test_a_study_has_a_row_for_each_network_weights_and_layer(report: dict[str, Any]) -> None:
+    keys = [(row["network"], row["weights"], row["seed"], row["layer"]) for row in report["rows"]]
+    both = ("0", "2")
+    untrained = [("plain", "untrained", seed, layer) for seed in (0, 1, 2) for layer in both]
+    assert keys[:2] == [("plain", "trained", 0, layer) for layer in both]
+    assert keys[2:8] == untrained  # once, although two were trained
+    assert keys[8:10] == [("plain", "trained", 5, layer) for layer in both]
+    assert len(keys) == 18
+    alone = filter_similarity(network(0), images(), "2", channels=8)
+    row = report["rows"][1]
+    assert row["mean"] == round(alone.mean, 5)
+    assert row["histogram"] == alone.histogram.tolist()
+    assert_allclose(row["matrix"], alone.matrix, atol=0.005)  # rounded
+    assert sum("matrix" in row for row in report["rows"]) == 4
+
+
+def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
+    depths, compared, matrices = similarity_figure(report).subfigs
+    assert [axes.get_title() for axes in depths.axes] == ["plain", "wide"]
+    assert [len(axes.lines) for axes in depths.axes] == [4, 4]
+    assert [len(axes.lines) for axes in compared.axes] == [4, 4]
+    assert sum(len(axes.images) for axes in matrices.axes[:4]) == 4
+    for line in depths.axes[0].lines:  # a density
+        assert_allclose(np.sum(line.get_ydata()) * 2 / 41, 1, atol=1e-12)
+    assert layers_of(report, "wide") == ["0", "2"]
+    _, lines = similarity_table(report, "plain")
+    assert [line[:3] for line in lines] == [["0", "1", "8"], ["2", "2", "8"]]
+    assert all("±" in cell for line in lines for cell in line[3:5])
+    told = similarity_conclusions(report)
+    assert len(told) == 5
+    means = {
+        (row["network"], row["layer"], row["seed"]): row["mean"]
+        for row in report["rows"]
+        if row["weights"] == "trained"
+    }
+    below = sum(
+        means["wide", layer, None] < (means["plain", layer, 0] + means["plain", layer, 5]) / 2
+        for layer in ("0", "2")
+    )
+    assert told[-1] == f"wide, trained: its mean is below that of plain in {below} of 2 layers."
+
+
+def test_the_bins_are_those_of_the_published_code() -> None:
+    assert_allclose(bin_edges("code"), np.linspace(0, 1, 42))
+    assert_allclose(bin_edges("text")[[0, -1]], [-1, 1])
