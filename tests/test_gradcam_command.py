@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from typer.testing import CliRunner
 
+from tbc_models.analysis.controls import weights_digest
 from tbc_models.analysis.focus_plots import focus_conclusions
 from tbc_models.analysis.gradcam import grad_cam
 from tbc_models.cli import app
@@ -197,6 +198,9 @@ def test_focus_refuses_networks_that_do_not_fit(tmp_path: Path) -> None:
     tbc("gradcam", trained, same, HORSE, "--json", "maps.json")
     rows = json.loads((tmp_path / "maps.json").read_text())["rows"]
     assert [row["network"] for row in rows] == [str(trained), str(same)]
+    controls = [open_network(str(trained)).untrained(seed) for seed in (0, 1, 0)]
+    digests = [weights_digest(control) for control in controls]
+    assert digests[0] == digests[2] != digests[1]
     assert "no box of coco:" in refused("focus", trained, "--data", data)
     assert f"{PLAIN} is named twice" in refused("focus", PLAIN, PLAIN, "--data", data)
     assert "choose one of scenes" in refused("focus", PLAIN, "--data", "photos")

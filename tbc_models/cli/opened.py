@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,12 @@ def _open_source(where: str) -> Opened:
     label = file.resolve().parent.name if file.stem in _OF_EVERY_RUN else file.stem
     if zipfile.is_zipfile(file):
         trained = open_trained(file).settings
-        return _opened(label or file.stem, network, trained.network, trained)
+
+        def build_as_trained() -> nn.Module:
+            # `Settings.network` begins with its own seed; the caller's is to count.
+            return replace(trained, seed=torch.initial_seed()).network()
+
+        return _opened(label or file.stem, network, build_as_trained, trained)
     with safe_open(file, framework="pt") as content:
         how = content.metadata()
 
