@@ -250,7 +250,9 @@ def similarity_table(report: Row, network: str) -> tuple[list[str], list[list[st
 
     Returns:
         The headers, and a row for each layer. An interval is over seeds. Dead filters are those
-        of the trained network and, after a slash, of the untrained ones.
+        of the trained network and, after a slash, of the untrained ones. If layers have blocks or
+        groups, two more columns have the trained network's means of pairs in the same one and in
+        different ones.
 
     Example:
         >>> row = {"network": "a", "weights": "trained", "layer": "conv1", "depth": 1, "dead": 0}
@@ -259,6 +261,9 @@ def similarity_table(report: Row, network: str) -> tuple[list[str], list[list[st
     """
     headers = ["layer", "depth", "filters", "trained", "untrained", "dead"]
     lines = []
+    divided = any("within" in row for row in report["rows"] if row["network"] == network)
+    if divided:
+        headers += ["same block", "other block"]
     for layer in layers_of(report, network):
         trained = select_rows(report, network, "trained", layer)
         control = select_rows(report, network, "untrained", layer)
@@ -273,6 +278,11 @@ def similarity_table(report: Row, network: str) -> tuple[list[str], list[list[st
                 f"{_dead(trained)} / {_dead(control)}" if control else _dead(trained),
             ]
         )
+        if divided:
+            lines[-1] += [
+                mean_in_words([{"mean": row[part]} for row in trained if part in row])
+                for part in ("within", "between")
+            ]
     return headers, lines
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
+from tbc_gpu import TiedBlockConv2d
 from tbc_models.analysis.computed import Method, default_layers
 from tbc_models.analysis.guided import Gradient, Progress, check_layer
 from tbc_models.analysis.similarity import Filters, Similarity, filter_similarities
@@ -58,7 +60,8 @@ def similarity_study(
 
     Returns:
         A report: how it was measured, the networks, and a row for each network, weights and layer,
-        with the histogram and, for the first trained network of a label, the matrix.
+        with the histogram and, for the first trained network of a label, the matrix. A layer whose
+        channels are divided has two more means, `within_and_between`.
 
     Raises:
         ValueError: as `filter_similarity`; before any work for a layer that is not there.
@@ -101,7 +104,11 @@ def similarity_study(
         about = {"network": subject.label, "weights": weights, "seed": own_seed}
         with_matrix = trained and subject.label not in shown
         shown.add(subject.label)
-        rows += [about | _row(one, with_matrix=with_matrix) for one in found]
+        for one in found:
+            row = about | _row(one, with_matrix=with_matrix)
+            if (means := within_and_between(network, one)) is not None:
+                row["within"], row["between"] = (round(mean, 5) for mean in means)
+            rows.append(row)
     return {
         "images": len(subjects[0].images),
         "method": method,
@@ -114,6 +121,40 @@ def similarity_study(
         ],
         "rows": rows,
     }
+
+
+def within_and_between(network: nn.Module, found: Similarity) -> tuple[float, float] | None:
+    """Compute the mean similarity of filters in the same block or group, and in different ones.
+
+    Filters of different blocks or groups read different channels. In a network that keeps its
+    blocks apart from layer to layer, that alone can make their patterns different.
+
+    Args:
+        network: the network.
+        found: the similarity of a layer, with ``filters="responses"``.
+
+    Returns:
+        Both means; None if the layer is not a convolution with blocks or groups, if stored filters
+        were compared, or if there are no pairs of one kind.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Conv2d(4, 4, 1, groups=2), nn.ReLU())
+        >>> images = torch.zeros(1, 4, 8, 8)
+        >>> (found,) = filter_similarities(network, images, ["0"], channels=4)
+        >>> within_and_between(network, found)[1]  # the groups read different channels
+        0.0
+    """
+    layer = network.get_submodule(found.layer)
+    if not isinstance(layer, nn.Conv2d | TiedBlockConv2d) or found.filters == "stored":
+        return None
+    parts = layer.groups * getattr(layer, "blocks", 1)
+    part = np.array(found.channels) // (layer.out_channels // parts)
+    same = part[:, None] == part
+    pairs = ~np.eye(len(part), dtype=bool)
+    if parts == 1 or same.all() or not (same & pairs).any():
+        return None
+    return float(found.matrix[same & pairs].mean()), float(found.matrix[~same].mean())
 
 
 def _part(progress: Progress | None, place: int, runs: int) -> Progress | None:
