@@ -40,8 +40,9 @@ def focus_command(
         list[str],
         typer.Argument(
             metavar="NETWORK...",
-            help="Names with trained weights, checkpoints or other weights of a run of `tbc "
-            "train`. Those that differ only in their seed are averaged; the others are compared "
+            help="A network with trained weights, ours or timm's; a checkpoint or safetensors "
+            "file; or MODULE:FUNCTION, which builds one. =FILE after a name or function gives its "
+            "weights. Those that differ only in their seed are averaged; the others are compared "
             "with the first.",
         ),
     ],

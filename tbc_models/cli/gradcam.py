@@ -46,9 +46,10 @@ def gradcam_command(
         list[str],
         typer.Argument(
             metavar="NETWORK... IMAGE...",
-            help="Networks, as names with trained weights, checkpoints or other weights of a run "
-            "of `tbc train`; and image files, or folders of them. Image files and folders are "
-            "images, and everything else is a network.",
+            help="Networks: names with trained weights, ours or timm's; checkpoints or safetensors "
+            "files; or MODULE:FUNCTION, which builds one. =FILE after a name or function gives its "
+            "weights. Images: files, or folders of them. Image files and folders are images, and "
+            "everything else is a network.",
         ),
     ],
     target: Annotated[
