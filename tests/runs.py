@@ -13,12 +13,14 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from tbc_models import exporting
 from tbc_models.cli import app
 from tbc_models.data import open_data
 from tbc_models.training import run
 from tbc_models.training.callbacks import Keeper, read_checkpoint
 from tbc_models.training.classifier import Classifier
-from tbc_models.training.settings import Settings, prepare
+from tbc_models.training.settings import Machine, Settings, prepare
+from tbc_models.training.trained import describe_training
 
 # The smallest of our networks that has all four splits.
 SMALL = {"channels": (16, 16, 16, 16), "base_width": 32}
@@ -103,6 +105,17 @@ def settings(*, recipe: str = "small", epochs: int = 3, **numbers: float) -> Set
     chosen = {"size": 16, "batch_size": 256} | numbers
     data = open_data("digits")
     return prepare("tied_resnet14_s", data, recipe, options=SMALL, epochs=epochs, **chosen)  # type: ignore[arg-type]
+
+
+def write_weights(file: Path, chosen: Settings) -> None:
+    """Write the weights that a run begins with, as a run writes those that it ends with."""
+    exporting.save(
+        file,
+        chosen.network(),
+        name=chosen.model,
+        options=chosen.network_options() | {"pretrained_cfg_overlay": chosen.trained_with()},
+        metadata=describe_training(chosen, Machine()),
+    )
 
 
 def go(

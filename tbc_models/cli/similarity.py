@@ -188,7 +188,7 @@ def _print(found: dict[str, Any]) -> None:
         similarity_table,
     )
 
-    console = Console()
+    console, intervals = Console(), False
     console.print(
         f"Images: {found['images']:,}, {escape(found['data'])}. Similarity: "
         f"{MEASURES[found['method']]}. Filters: {found['filters']}. "
@@ -202,11 +202,11 @@ def _print(found: dict[str, Any]) -> None:
         shown.title = f"{escape(name)}, mean similarity of pairs of filters"
         for line in lines:
             shown.add_row(*map(escape, line))
+            intervals |= any("±" in cell for cell in line)
         console.print(shown, highlight=False)
     if any(row["weights"] == "untrained" for row in found["rows"]):
         typer.echo("Untrained: random weights; their dead filters stand after the slash.")
-    sentences = similarity_conclusions(found)
-    if any("±" in sentence for sentence in sentences):
+    if intervals:
         typer.echo("±: half-widths of 95 % intervals over seeds.")
-    for sentence in sentences:
+    for sentence in similarity_conclusions(found):
         typer.echo(sentence)
