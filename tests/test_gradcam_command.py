@@ -203,6 +203,7 @@ def test_focus_refuses_networks_that_do_not_fit(tmp_path: Path) -> None:
     assert digests[0] == digests[2] != digests[1]
     assert "no box of coco:" in refused("focus", trained, "--data", data)
     assert f"{PLAIN} is named twice" in refused("focus", PLAIN, PLAIN, "--data", data)
+    assert "is for --data scenes" in misused("focus", PLAIN, "--data", data, "--scenes", "9")
     assert "choose one of scenes" in refused("focus", PLAIN, "--data", "photos")
 
 

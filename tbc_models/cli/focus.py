@@ -36,6 +36,7 @@ app = typer.Typer()
     "--json focus.json --plot focus.png`",
 )
 def focus_command(
+    context: typer.Context,
     networks: Annotated[
         list[str],
         typer.Argument(
@@ -55,7 +56,10 @@ def focus_command(
         ),
     ],
     scenes: Annotated[
-        int, typer.Option(min=1, help="Number of scenes in each bin of the occlusion ratio r.")
+        int,
+        typer.Option(
+            min=1, help="Number of scenes in each bin of r, the occlusion ratio; for --data scenes."
+        ),
     ] = 60,
     controls: Annotated[
         int, typer.Option(min=1, help="Number of untrained networks for each trained one.")
@@ -85,6 +89,9 @@ def focus_command(
         from tbc_models.data.instances import parse_instances, without_folders
 
         kind = parse_instances(data)[0]
+        given = context.get_parameter_source("scenes")
+        if kind != "scenes" and given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter("it is for --data scenes.", param_hint="--scenes")
         opened = [open_network(name) for name in networks]
         onlookers = _onlookers(opened)
         about: dict[str, Any] = {"data": without_folders(data)}
