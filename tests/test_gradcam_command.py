@@ -192,7 +192,7 @@ def test_focus_refuses_networks_that_do_not_fit(tmp_path: Path) -> None:
     assert "must know the same classes and see images of the same size" in told
     (tmp_path / "other" / "run").mkdir(parents=True)
     same = tmp_path / "other" / "run" / "last.ckpt"
-    tbc(*DIGITS, "--epochs", "2", "--out", same.parent)
+    tbc(*DIGITS, "--epochs", "1", "--lr", "0.05", "--out", same.parent)
     told = refused("focus", trained, same, "--data", data)
     assert "two networks are called run and differ in more than their seed" in told
     tbc("gradcam", trained, same, HORSE, "--json", "maps.json")

@@ -58,7 +58,8 @@ def focus_command(
     scenes: Annotated[
         int,
         typer.Option(
-            min=1, help="Number of scenes in each bin of r, the occlusion ratio; for --data scenes."
+            min=1,
+            help="Number of scenes in each bin of r, the occlusion ratio; for --data scenes only.",
         ),
     ] = 60,
     controls: Annotated[
