@@ -112,5 +112,5 @@ def _print(row: LedgerRow, section: str) -> None:
     console.print(f"[bold]{escape(row.id)}[/bold]  [{colour}]{row.status}[/{colour}]")
     place = "Paper" if row.where == section else row.where
     for text in (f"{place}: {row.says}", f"Ours: {row.ours}", row.command):
-        console.print(Padding(escape(text), (0, 0, 0, 4)), highlight=False)
+        console.print(Padding(escape(text), (0, 0, 0, 4), expand=False), highlight=False)
     console.print()

@@ -16,7 +16,10 @@ _SCENES = "occlusion.md#scenes-where-r-is-chosen"
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone tied_resnet50 --recipe 2x"
 _OCCLUSION = "tbc detect occlusion runs/plain/last.ckpt runs/tied/last.ckpt --data scenes"
 _FOCUS = "tbc focus resnet20.cifar10 tbc_resnet20.cifar10 --data coco:/data/coco"
-_IMAGENET_WEIGHTS = "tbc similarity resnet50 --images photos"
+_VGG = (
+    "tbc similarity torchvision.models:vgg16=vgg16.pth --images photos "
+    "--layers features.2,features.7,features.12"
+)
 _SIMILARITY = "tbc similarity resnet20.cifar10 tbc_resnet20.cifar10 --images embedded"
 
 EQUATIONS: tuple[Claim, ...] = (
@@ -86,16 +89,16 @@ FIGURES: tuple[Claim, ...] = (
         '"As the layer goes deeper from 2 to 12, the pairwise similarity increases overall" (64 '
         "filters of VGG16 at each layer)",
         more_alike,
-        _IMAGENET_WEIGHTS,
-        "ledger.md",
+        _VGG,
+        "similarity.md",
     ),
     Claim(
         "figure-1b",
         "Fig. 1b",
         '"the curve shifts right and becomes far narrower, i.e., more filters become similar"',
         more_alike,
-        _IMAGENET_WEIGHTS,
-        "ledger.md",
+        _VGG,
+        "similarity.md",
     ),
     Claim(
         "figure-1-layers",
@@ -225,7 +228,7 @@ FIGURES: tuple[Claim, ...] = (
         '"TiedResNet focusing on target objects more properly than ResNet and ResNeXt"',
         focus,
         _FOCUS,
-        "ledger.md",
+        "gradcam.md",
     ),
     Claim(
         "figure-9",
@@ -234,7 +237,7 @@ FIGURES: tuple[Claim, ...] = (
         'histograms shifted left"',
         less_alike,
         _SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
 )
 """The figures."""

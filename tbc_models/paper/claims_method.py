@@ -7,7 +7,7 @@ from tbc_models.paper.claims_checked import modules, time_against_blocks
 from tbc_models.paper.claims_trained import ablation, against_group, best_of
 
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
-_DESIGNS = "tutorials/07-reproduce-the-papers-tables.md#what-are-the-2-3-p2"
+_DESIGNS = "tutorials/07-reproduce-the-papers-tables.md#what-we-conclude"
 _CLUSTER = "detection.md#from-imagenet-to-coco-on-a-cluster"
 
 METHOD: tuple[Claim, ...] = (

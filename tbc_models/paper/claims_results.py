@@ -70,7 +70,7 @@ RESULTS: tuple[Claim, ...] = (
         "ImageNet classification",
         "SGD with momentum 0.9, mini-batches of 256, a rate of 0.1 that falls tenfold every 30 "
         "epochs, 100 epochs, random crops of 224 pixels",
-        unmeasured("the recipe is there, as --recipe paper; no network was trained with it"),
+        unmeasured("`tbc train` has this recipe as `paper`; no network was trained with it"),
         _IMAGENET.format("tied_resnet50"),
         "train.md#recipes",
     ),
@@ -286,7 +286,7 @@ RESULTS: tuple[Claim, ...] = (
         'depth layers, which validates our hypothesis and motivation"',
         less_alike,
         _SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
     Claim(
         "ablation-attention",
@@ -295,7 +295,7 @@ RESULTS: tuple[Claim, ...] = (
         'boost comes from accurate attention"',
         focus,
         _FOCUS,
-        "ledger.md",
+        "gradcam.md",
     ),
     Claim(
         "ablation-false-positives",

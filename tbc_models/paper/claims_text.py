@@ -36,7 +36,7 @@ TEXT: tuple[Claim, ...] = (
         'with depth"',
         more_alike,
         SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
     Claim(
         "abstract-one-filter",
@@ -110,7 +110,7 @@ TEXT: tuple[Claim, ...] = (
         '"By sharing filters across channels, TBC reduces correlation"',
         less_alike,
         SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
     Claim(
         "abstract-6-percent",
@@ -138,7 +138,7 @@ TEXT: tuple[Claim, ...] = (
         '"Filters at the same layer become more similar from early to later layers"',
         more_alike,
         SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
     Claim(
         "introduction-gc-saves",
@@ -172,7 +172,7 @@ TEXT: tuple[Claim, ...] = (
         '"since SC filters become more similar (Fig. 1), we can reduce the effective number of '
         'filters by reusing them across channels"',
         tied_after_training,
-        "tbc tie-study resnet20.cifar10 --data cifar10",
+        "tbc tie-study resnet20.cifar10 --data cifar10 --json study.json",
         "convert.md#what-it-wins-back",
     ),
     Claim(
@@ -243,7 +243,7 @@ TEXT: tuple[Claim, ...] = (
         'also makes it unable to capture diverse outputs and thereby loses performance"',
         untried("we have no experiment that changes the redundancy alone"),
         SIMILARITY,
-        "ledger.md",
+        "similarity.md",
     ),
     Claim(
         "introduction-8-percent",

@@ -127,7 +127,7 @@ def summary(rows: Sequence[LedgerRow]) -> dict[Status, int]:
 
 
 def as_markdown(rows: Sequence[LedgerRow]) -> str:
-    """Format the ledger as MyST Markdown: a summary, and a list for each section.
+    """Format the ledger as MyST Markdown, with a summary and a list for each section.
 
     Args:
         rows: rows of the ledger.
@@ -137,20 +137,21 @@ def as_markdown(rows: Sequence[LedgerRow]) -> str:
 
     Example:
         >>> as_markdown(ledger("Fig. 2")).splitlines()[0]
-        '| status | rows | what it means |'
+        '- {bdg-success}`exact` **1**: what can be counted or computed agrees, ...'
     """
     counts = summary(rows)
-    lines = ["| status | rows | what it means |", "|---|--:|---|"]
-    lines += [f"| {_badge(s)} | {number} | {MEANINGS[s]} |" for s, number in counts.items()]
-    for status, number in counts.items():
+    lines = [f"- {_badge(s)} **{number}**: {MEANINGS[s]}" for s, number in counts.items()]
+    lines += ["", ":::{dropdown} The rows of each status"]
+    for status in (status for status, number in counts.items() if number):
         own = ", ".join(f"[{row.id}](#{row.id.lower()})" for row in rows if row.status is status)
-        if number:
-            lines += ["", f":::{{dropdown}} {number} × {status}", own, ":::"]
+        lines += [f"**{status}**: {own}", ""]
+    lines.append(":::")
     for name, group in groupby(rows, key=lambda row: section(row.where)):
         lines += ["", f"## {name}"]
         for row in group:
+            place = "" if row.where == name else f"{_escaped(row.where)}: "
             lines += ["", f"[**{row.id}**]{{#{row.id.lower()}}} {_badge(row.status)}"]
-            lines.append(f": {_escaped(row.where)}: {_escaped(row.says)}")
+            lines.append(f": {place}{_escaped(row.says)}")
             lines += ["", f"  *Ours:* {_escaped(row.ours)}."]
             lines += ["", f"  `{row.command}` · [more]({row.page})"]
     return "\n".join(lines) + "\n"
