@@ -163,7 +163,7 @@ def focus_conclusions(report: Row, part: str = "all") -> list[str]:
         >>> row = {"network": "plain", "part": "all", "what": "energy", "minus": "uniform"}
         >>> row |= {"value": 0.1, "low": 0.05, "high": 0.15}
         >>> focus_conclusions({"differences": [row]})
-        ['energy: plain minus a uniform map: +0.10 [+0.05, +0.15]: shown.']
+        ['energy: plain minus a uniform map: +0.100 [+0.050, +0.150]: shown.']
     """
     names = {"uniform": "a uniform map", "other images": "its own maps of other images"}
     names["untrained"] = "its untrained control"
@@ -175,9 +175,9 @@ def focus_conclusions(report: Row, part: str = "all") -> list[str]:
         seeds = ""
         if "seeds_low" in row:
             ends.append((row["seeds_low"], row["seeds_high"]))
-            seeds = f", over seeds [{row['seeds_low']:+.2f}, {row['seeds_high']:+.2f}]"
+            seeds = f", over seeds [{row['seeds_low']:+.3f}, {row['seeds_high']:+.3f}]"
         shown = all(low > 0 for low, _ in ends) or all(high < 0 for _, high in ends)
-        value = f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{seeds}"
+        value = f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{seeds}"
         sentences.append(
             f"{row['what']}: {row['network']} minus {names.get(row['minus'], row['minus'])}: "
             f"{value.replace('-', '−')}: {'shown' if shown else 'not shown'}."
