@@ -31,17 +31,15 @@ backpropagation brought about: with it, similarity rises with depth in untrained
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tbc_gpu import TiedBlockConv2d
-from tbc_models.analysis.computed import ComputedLayer, Method, computed_layers
-from tbc_models.analysis.guided import Gradient, Progress, check_layer, gradient_patterns
-
-Filters = Literal["responses", "stored"]
+from tbc_models.analysis.computed import Method
+from tbc_models.analysis.drawn import Filters, draw_filters
+from tbc_models.analysis.guided import Gradient, Progress, gradient_patterns
 
 BINS = 41
 """Number of bins of a histogram, as in the published code."""
@@ -196,17 +194,8 @@ def filter_similarities(
         >>> [(one.layer, one.depth) for one in found]
         [('0', 1), ('2', 2)]
     """
-    for layer in layers:
-        check_layer(network, layer)
-    computed = {one.name: one for one in computed_layers(network, images)}
-    drawn: dict[str, list[int]] = {}
-    wanted: dict[str, list[tuple[int, ...]]] = {}
-    for layer in layers:
-        if layer not in computed:
-            raise ValueError(f"`layer` (={layer!r}) computes no (N, C, H, W) from the images")
-        groups = filter_channels(network, computed[layer], filters)
-        drawn[layer] = _draw(layer, len(groups), channels, seed)
-        wanted[layer] = [groups[i] for i in drawn[layer]]
+    drawn = draw_filters(network, images, layers, channels=channels, filters=filters, seed=seed)
+    wanted = {layer: own.channels for layer, own in drawn.items()}
     pools: dict[str, _AveragedPatterns | _Correlations] = {
         layer: (_AveragedPatterns if method == "text" else _Correlations)(len(wanted[layer]))
         for layer in layers
@@ -219,66 +208,14 @@ def filter_similarities(
         pools[layer].add(patterns.flatten(2).double().cpu().numpy())
     return [
         pools[layer].result(
-            drawn[layer],
+            drawn[layer].filters,
             layer=layer,
-            depth=computed[layer].depth,
+            depth=drawn[layer].depth,
             filters=filters,
             images=len(images),
         )
         for layer in layers
     ]
-
-
-def filter_channels(
-    network: nn.Module, layer: ComputedLayer, filters: Filters = "responses"
-) -> list[tuple[int, ...]]:
-    """Return the output channels of each filter of a layer.
-
-    Args:
-        network: the network.
-        layer: one of its layers, from `computed_layers`.
-        filters: "responses" for a filter for each output channel; "stored" for the stored filters
-            of a convolution, each with its B channels (block b of group g fills channels
-            g·C_out/G + b·C_out/(G·B) onward).
-
-    Returns:
-        The channels of each filter.
-
-    Raises:
-        ValueError: if "stored" is asked of a layer that is not a convolution.
-
-    Example:
-        >>> import torch
-        >>> network = nn.Sequential(TiedBlockConv2d(4, 4, 1, blocks=2), nn.ReLU())
-        >>> layer, _ = computed_layers(network, torch.ones(1, 4, 2, 2))
-        >>> filter_channels(network, layer, "stored")
-        [(0, 2), (1, 3)]
-    """
-    if filters == "responses":
-        return [(channel,) for channel in range(layer.channels)]
-    module = network.get_submodule(layer.name)
-    if isinstance(module, nn.Conv2d):
-        return [(channel,) for channel in range(layer.channels)]
-    if not isinstance(module, TiedBlockConv2d):
-        raise ValueError(
-            f"`layer` (={layer.name!r}) is a {type(module).__name__}, not a convolution: it has "
-            "responses, but no stored filters"
-        )
-    shape = (module.groups, module.blocks, -1)
-    channels = np.arange(layer.channels).reshape(shape).swapaxes(1, 2).reshape(-1, module.blocks)
-    return [tuple(own) for own in channels.tolist()]
-
-
-def _draw(layer: str, available: int, channels: int | None, seed: int) -> list[int]:
-    number = min(available, 64) if channels is None else channels
-    if number < 2:
-        raise ValueError(f"`channels` (={number}) must be at least 2, to make a pair")
-    if number > available:
-        raise ValueError(
-            f"`channels` (={number}) must be at most {available}, the filters of layer {layer!r}"
-        )
-    drawn = np.random.default_rng(seed).choice(available, number, replace=False)
-    return sorted(drawn.tolist())
 
 
 class _AveragedPatterns:

@@ -1,6 +1,7 @@
 """Filter similarity of several networks at several depths, each beside its untrained control."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models.analysis.computed import Method, default_layers
-from tbc_models.analysis.guided import Gradient, Progress, check_layer
-from tbc_models.analysis.similarity import Filters, Similarity, filter_similarities
+from tbc_models.analysis.drawn import Filters, draw_filters
+from tbc_models.analysis.guided import Gradient, Progress
+from tbc_models.analysis.similarity import Similarity, filter_similarities
 
 
 class Subject(NamedTuple):
@@ -64,7 +66,7 @@ def similarity_study(
         channels are divided has two more means, `within_and_between`.
 
     Raises:
-        ValueError: as `filter_similarity`; before any work for a layer that is not there.
+        ValueError: as `filter_similarity`, with the network; before any work, but for dead filters.
 
     Example:
         >>> import torch
@@ -74,33 +76,34 @@ def similarity_study(
         >>> [(row["weights"], row["layer"]) for row in report["rows"]]
         [('trained', '0'), ('untrained', '0')]
     """
-    for subject in subjects:
-        for layer in layers or ():
-            check_layer(subject.network, layer)
-    runs: list[tuple[Subject, str, int | None]] = []
+    runs: list[tuple[Subject, Sequence[str], str, int | None]] = []
     known: set[str] = set()
     for subject in subjects:
-        runs.append((subject, "trained", subject.seed))
+        with _named(subject.label):
+            of = (subject.network, subject.images)
+            chosen = layers or default_layers(*of, method=method)
+            draw_filters(*of, chosen, channels=channels, filters=filters)
+        runs.append((subject, chosen, "trained", subject.seed))
         if subject.label not in known:
-            runs += [(subject, "untrained", one) for one in control]
+            runs += [(subject, chosen, "untrained", one) for one in control]
         known.add(subject.label)
     rows: list[dict[str, Any]] = []
     shown: set[str] = set()
-    for place, (subject, weights, own_seed) in enumerate(runs):
+    for place, (subject, chosen, weights, own_seed) in enumerate(runs):
         trained = weights == "trained"
         network = subject.network if trained else subject.untrained(own_seed or 0)
-        chosen = layers or default_layers(subject.network, subject.images, method=method)
-        found = filter_similarities(
-            network,
-            subject.images,
-            chosen,
-            channels=channels,
-            method=method,
-            filters=filters,
-            gradient=gradient,
-            seed=seed,
-            progress=_part(progress, place, len(runs)),
-        )
+        with _named(f"{subject.label}, {weights}"):
+            found = filter_similarities(
+                network,
+                subject.images,
+                chosen,
+                channels=channels,
+                method=method,
+                filters=filters,
+                gradient=gradient,
+                seed=seed,
+                progress=_part(progress, place, len(runs)),
+            )
         about = {"network": subject.label, "weights": weights, "seed": own_seed}
         with_matrix = trained and subject.label not in shown
         shown.add(subject.label)
@@ -155,6 +158,15 @@ def within_and_between(network: nn.Module, found: Similarity) -> tuple[float, fl
     if parts == 1 or same.all() or not (same & pairs).any():
         return None
     return float(found.matrix[same & pairs].mean()), float(found.matrix[~same].mean())
+
+
+@contextmanager
+def _named(network: str) -> Iterator[None]:
+    """Say which network an error is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{network}: {error}") from error
 
 
 def _part(progress: Progress | None, place: int, runs: int) -> Progress | None:
