@@ -93,7 +93,7 @@ RESULTS: tuple[Claim, ...] = (
         _TABLE_1,
     ),
     Claim(
-        "imagenet-1.5-percent",
+        "imagenet-gains",
         "ImageNet classification",
         '"TiedResNet50 and TiedResNet101 can beat benchmarks by more than 1.5% and 1.4% '
         'separately"',

@@ -43,8 +43,8 @@ def _an_eighth() -> str:
 
 
 CONTRADICTED = {(1, "ResNeXt101-32×4d"): _misnamed, (4, "+TiedGCB B=4"): _an_eighth}
-"""Rows that something else in the paper contradicts: functions that say what does. Percentages that
-contradict the numbers of their own row are found by computing them."""
+"""Rows that something else in the paper contradicts, each with a function that says what does.
+Percentages that contradict the numbers of their own row are found by computing them."""
 
 
 def table_claims() -> Iterator[Claim]:
@@ -87,7 +87,7 @@ def row_id(table: int, row: str) -> str:
         row: row as the table names it.
 
     Returns:
-        The name, of letters, digits, dots and hyphens.
+        The name, of letters, digits and hyphens.
 
     Example:
         >>> row_id(1, "SENet101 ‡"), row_id(4, "+TiedGCB B=2")
@@ -95,7 +95,7 @@ def row_id(table: int, row: str) -> str:
     """
     for sign, word in {"‡": "double-dagger", "†": "dagger", "×": "x"}.items():
         row = row.replace(sign, word)
-    return f"table-{table}-{re.sub(r'[^A-Za-z0-9.]+', '-', row).strip('-')}"
+    return f"table-{table}-{re.sub(r'[^A-Za-z0-9]+', '-', row).strip('-')}"
 
 
 def find_row(table: int, row: str) -> Finding:
