@@ -284,4 +284,4 @@ def _print(explained: Sequence[_Explained], with_boxes: bool) -> None:
     if empty:
         typer.echo(f"{empty} maps are zero everywhere: no pixel speaks for the class.")
     if with_boxes:
-        typer.echo("–: no box of the class, or no map.")
+        typer.echo("–: the network sees no box of the class, or the map is zero everywhere.")
