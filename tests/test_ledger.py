@@ -348,6 +348,19 @@ def test_similarity_is_read_from_its_reports(
     assert ninth.command == "tbc similarity a b"
 
 
+def test_similarity_by_other_methods_is_told_but_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falls = similarity([0.4, 0.1], [0.5, 0.2]) | {"gradient": "ordinary"}
+    swap(monkeypatch, tmp_path, similarity_ordinary=falls)
+    assert CLAIMS["figure-1a"].check().status is Status.untried
+    swap(monkeypatch, tmp_path, similarity_cifar=similarity([0.1, 0.4], [0.05, 0.3]))
+    for name in ("figure-1a", "figure-9"):
+        found = CLAIMS[name].check()
+        assert found.status is Status.small
+        assert "(ordinary gradients)" in found.ours
+
+
 @pytest.mark.parametrize(("low", "status"), [(0.01, Status.small), (-0.01, Status.otherwise)])
 def test_focus_is_read_from_its_reports(
     low: float, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,8 @@
 
 Each function reads all committed reports anew whose names begin with "similarity-" or "focus-". So
 a report that is made again, or a new one, changes the ledger. What an untrained network does stands
-beside each number.
+beside each number. The status of similarity follows from the reports that measure as the paper's
+text says; those by other methods are told with their method.
 """
 
 from statistics import fmean
@@ -19,6 +20,18 @@ Report = dict[str, Any]
 def _reports(kind: str) -> list[Report]:
     names = sorted(path.stem for path in results.COMMITTED.glob(f"{kind}-*.json"))
     return [report for name in names if (report := results.committed(name)) is not None]
+
+
+def _how(report: Report) -> tuple[bool, str]:
+    """Say if a report measures as the paper's text does, and how it measures, in words."""
+    words = [
+        f"method {report['method']}",
+        f"{report.get('gradient', 'guided')} gradients",
+        f"{report.get('filters', 'responses')} filters",
+    ]
+    as_printed = ["method text", "guided gradients", "responses filters"]
+    shown = [word for word, usual in zip(words, as_printed, strict=True) if word != usual]
+    return words == as_printed, f" ({', '.join(shown)})" if shown else ""
 
 
 def _is_tied(name: str) -> bool:
@@ -43,6 +56,7 @@ def more_alike() -> Finding:
     told, rises, trained_networks = [], 0, 0
     reports = _reports("similarity")
     for report in reports:
+        as_printed, how = _how(report)
         for network in (name for name in _networks(report) if not _is_tied(name)):
             ends = {}
             for weights in ("trained", "untrained"):
@@ -51,13 +65,14 @@ def more_alike() -> Finding:
                     ends[weights] = (means[0], means[-1])
             if "trained" not in ends:
                 continue
-            trained_networks += 1
-            rises += ends["trained"][1] > ends["trained"][0]
+            if as_printed:
+                trained_networks += 1
+                rises += ends["trained"][1] > ends["trained"][0]
             words = (f"{first:.2f} to {last:.2f} {w}" for w, (first, last) in ends.items())
-            text = f"{network} (method {report['method']}) {', '.join(words)}".replace("-0.", "−0.")
+            text = f"{network}{how} {', '.join(words)}".replace("-0.", "−0.")
             if text not in told:
                 told.append(text)
-    if not told:
+    if not trained_networks:
         return UNREAD
     ours = f"mean similarity from the first measured layer to the last: {'; '.join(told)}"
     return in_small(rises == trained_networks, ours, reports[0]["command"])
@@ -68,6 +83,7 @@ def less_alike() -> Finding:
     told, lower, layers, command = [], 0, 0, ""
     for report in _reports("similarity"):
         names = _networks(report)
+        as_printed, how = _how(report)
         tied = [name for name in names if _is_tied(name)]
         plain = [name for name in names if not _is_tied(name)]
         for name in tied if plain else ():
@@ -83,15 +99,13 @@ def less_alike() -> Finding:
                     )
                 ]
                 below = sum(fmean(ours) < fmean(theirs) for ours, theirs in pairs)
-                if weights == "trained":
+                if weights == "trained" and as_printed:
                     lower, layers = lower + below, layers + len(pairs)
                 if pairs:
                     mean = _difference(pairs)
                     words.append(f"{weights} {below} of {len(pairs)} layers, on average {mean}")
-            told.append(
-                f"{name} against {plain[0]} (method {report['method']}): {', '.join(words)}"
-            )
-    if not told:
+            told.append(f"{name} against {plain[0]}{how}: {', '.join(words)}")
+    if not layers:
         return UNREAD
     return in_small(lower == layers, f"less similar in: {'; '.join(told)}", command)
 
