@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from tbc_models.paper.claims import MEANINGS, Claim, LedgerRow, Status
-from tbc_models.paper.claims_detection import DETECTION
-from tbc_models.paper.claims_figures import EQUATIONS, FIGURES
-from tbc_models.paper.claims_method import METHOD
-from tbc_models.paper.claims_results import RESULTS
-from tbc_models.paper.claims_tables import table_claims
-from tbc_models.paper.claims_text import TEXT
+from tbc_models.paper.claims.detection import DETECTION
+from tbc_models.paper.claims.figures import EQUATIONS, FIGURES
+from tbc_models.paper.claims.method import METHOD
+from tbc_models.paper.claims.results import RESULTS
+from tbc_models.paper.claims.tables import table_claims
+from tbc_models.paper.claims.text import TEXT
 
 SECTIONS = (
     *("Abstract", "Introduction", "Related works", "TBC formulation", "TBC vs. GC"),

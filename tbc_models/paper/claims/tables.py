@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tbc_models.paper.claims import Claim, Finding, Status, signed
-from tbc_models.paper.claims_counted import parameters
+from tbc_models.paper.claims.counted import parameters
 from tbc_models.paper.reported import TABLES, Reported
 from tbc_models.paper.rows import ROWS
 from tbc_models.paper.tables import Comparison, compare

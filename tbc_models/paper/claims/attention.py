@@ -5,7 +5,7 @@ Each function is the check of one claim, and returns a `Finding`.
 
 from tbc_models.networks.registry import build
 from tbc_models.paper.claims import Finding, Status, printed
-from tbc_models.paper.claims_counted import agreed, parameters
+from tbc_models.paper.claims.counted import agreed, parameters
 from tbc_models.paper.tables import compare
 
 

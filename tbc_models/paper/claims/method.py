@@ -1,10 +1,17 @@
 """What the paper says of its operators, bottlenecks and attention modules, claim by claim."""
 
-from tbc_models.paper import claims_attention as attention
-from tbc_models.paper import claims_counted as counted
-from tbc_models.paper.claims import Claim, Status, contradicted, first_of, gained, unmeasured
-from tbc_models.paper.claims_checked import modules, time_against_blocks
-from tbc_models.paper.claims_trained import ablation, against_group, best_of
+from tbc_models.paper.claims import (
+    Claim,
+    Status,
+    attention,
+    contradicted,
+    counted,
+    first_of,
+    gained,
+    unmeasured,
+)
+from tbc_models.paper.claims.checked import modules, time_against_blocks
+from tbc_models.paper.claims.trained import ablation, against_group, best_of
 
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
 _DESIGNS = "tutorials/07-reproduce-the-papers-tables.md#what-we-conclude"

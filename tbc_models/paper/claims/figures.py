@@ -1,11 +1,9 @@
 """The paper's equations and figures, and what its authors published beside it, claim by claim."""
 
-from tbc_models.paper import claims_attention as attention
-from tbc_models.paper import claims_counted as counted
-from tbc_models.paper.claims import Claim, Status, first_of, unmeasured
-from tbc_models.paper.claims_checked import checked, modules, time_against_blocks
-from tbc_models.paper.claims_occlusion import gain_grows, occluded, readings
-from tbc_models.paper.claims_seen import focus, less_alike, more_alike
+from tbc_models.paper.claims import Claim, Status, attention, counted, first_of, unmeasured
+from tbc_models.paper.claims.checked import checked, modules, time_against_blocks
+from tbc_models.paper.claims.occlusion import gain_grows, occluded, readings
+from tbc_models.paper.claims.seen import focus, less_alike, more_alike
 
 _OPERATORS = "conventions.md#the-operators"
 _WRONG = "conventions.md#what-the-papers-text-gets-wrong"

@@ -1,19 +1,19 @@
 """What the paper says of its experiments, ablations and in its summary, claim by claim."""
 
-from tbc_models.paper import claims_attention as attention
-from tbc_models.paper import claims_counted as counted
 from tbc_models.paper.claims import (
     Claim,
+    attention,
     contradicted,
+    counted,
     first_of,
     gained,
     printed,
     unmeasured,
     untried,
 )
-from tbc_models.paper.claims_occlusion import gain_grows, occluded
-from tbc_models.paper.claims_seen import focus, less_alike
-from tbc_models.paper.claims_trained import ablation, against, best_of, shipped
+from tbc_models.paper.claims.occlusion import gain_grows, occluded
+from tbc_models.paper.claims.seen import focus, less_alike
+from tbc_models.paper.claims.trained import ablation, against, best_of, shipped
 
 _IMAGENET = "tbc train --model {} --data imagenet:/data/imagenet --recipe paper"
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"

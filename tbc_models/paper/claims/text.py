@@ -1,18 +1,18 @@
 """What the paper says from its abstract to the design of the bottlenecks, claim by claim."""
 
-from tbc_models.paper import claims_attention as attention
-from tbc_models.paper import claims_counted as counted
 from tbc_models.paper.claims import (
     Claim,
+    attention,
     contradicted,
+    counted,
     first_of,
     unmeasured,
     untried,
 )
-from tbc_models.paper.claims_checked import checked, layer_times
-from tbc_models.paper.claims_occlusion import occluded
-from tbc_models.paper.claims_seen import less_alike, more_alike
-from tbc_models.paper.claims_trained import (
+from tbc_models.paper.claims.checked import checked, layer_times
+from tbc_models.paper.claims.occlusion import occluded
+from tbc_models.paper.claims.seen import less_alike, more_alike
+from tbc_models.paper.claims.trained import (
     against,
     against_group,
     shipped,

@@ -1,8 +1,7 @@
 """What the paper says of detection, segmentation and occlusion, claim by claim."""
 
-from tbc_models.paper import claims_counted as counted
-from tbc_models.paper.claims import Claim, gained, unmeasured, untried
-from tbc_models.paper.claims_occlusion import boosts, falls_less, gain_grows, occluded
+from tbc_models.paper.claims import Claim, counted, gained, unmeasured, untried
+from tbc_models.paper.claims.occlusion import boosts, falls_less, gain_grows, occluded
 
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
 _CITYSCAPES = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from tbc_models import results
 from tbc_models.paper.claims import UNREAD, Finding, in_small, signed
-from tbc_models.paper.claims_occlusion import sides
+from tbc_models.paper.claims.occlusion import sides
 from tbc_models.statistics import interval
 
 Report = dict[str, Any]

@@ -2,8 +2,8 @@
 
 A claim says where it stands, what it says, and how it is checked: a function that returns the
 status and our number. The function counts a network or reads a committed report when it is called,
-so nothing that we measured is written down here. The claims themselves stand in the modules
-`tbc_models.paper.claims_*`; `tbc_models.paper.ledger` puts them together.
+so nothing that we measured is written down here. The claims themselves stand in the modules beside
+this file; `tbc_models.paper.ledger` puts them together.
 """
 
 from collections.abc import Callable
