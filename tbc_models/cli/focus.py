@@ -41,18 +41,18 @@ def focus_command(
         list[str],
         typer.Argument(
             metavar="NETWORK...",
-            help="A network with trained weights, ours or timm's; a checkpoint or safetensors "
-            "file; or MODULE:FUNCTION, which builds one. =FILE after a name or function gives its "
-            "weights. Those that differ only in their seed are averaged; the others are compared "
-            "with the first.",
+            help="Name of a network with trained weights, of this package or of timm; a checkpoint "
+            "or safetensors file; or MODULE:FUNCTION, which builds a network. =FILE after a name "
+            "or function gives its weights. Networks that differ only in their seed are averaged; "
+            "all others are compared with the first.",
         ),
     ],
     data: Annotated[
         str,
         typer.Option(
             metavar="DATA",
-            help="scenes, crowded scenes of digits, for networks that know digits; or photographs "
-            "with boxes, coco:PATH or voc:PATH, for networks that know some of their classes.",
+            help="scenes (crowded scenes of digits), for networks that know digits; or coco:PATH "
+            "or voc:PATH (photographs with boxes), for networks that know some of their classes.",
         ),
     ],
     scenes: Annotated[
@@ -66,7 +66,7 @@ def focus_command(
         int, typer.Option(min=1, help="Number of untrained networks for each trained one.")
     ] = 5,
     resamples: Annotated[
-        int, typer.Option(min=100, help="Number of times that images are drawn for the intervals.")
+        int, typer.Option(min=100, help="Number of bootstrap draws of images for the intervals.")
     ] = 1000,
     skip_bad: SkipBad = False,
     plot: Annotated[
@@ -79,8 +79,9 @@ def focus_command(
     """Measure whether networks look at the object: how much of Grad-CAM lies on it (Fig. 8).
 
     Energy is the part of a map that lies on the object whose class it explains, and pointing is
-    how often its largest value does. Both are compared with a uniform map, with the network's maps
-    of other images and with untrained networks, and have 95 % bootstrap intervals over images.
+    how often its largest value lies there. Both are compared with a uniform map, with the
+    network's maps of other images and with untrained networks, and have 95 % bootstrap intervals
+    over images.
     """
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")

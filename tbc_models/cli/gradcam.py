@@ -46,10 +46,10 @@ def gradcam_command(
         list[str],
         typer.Argument(
             metavar="NETWORK... IMAGE...",
-            help="Networks: names with trained weights, ours or timm's; checkpoints or safetensors "
-            "files; or MODULE:FUNCTION, which builds one. =FILE after a name or function gives its "
-            "weights. Images: files, or folders of them. Image files and folders are images, and "
-            "everything else is a network.",
+            help="Networks: names of networks with trained weights, of this package or of timm; "
+            "checkpoints or safetensors files; or MODULE:FUNCTION, which builds a network. =FILE "
+            "after a name or function gives its weights. Images: files, or folders of them. "
+            "Image files and folders are images, and everything else is a network.",
         ),
     ],
     target: Annotated[
@@ -71,8 +71,8 @@ def gradcam_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Boxes of the images in COCO's format, found by the names of the image files: "
-            "how much of each map lies inside those of the class?",
+            help="Boxes of the images in COCO's format, matched by the names of the image files, "
+            "to say how much of each map lies inside the boxes of its class.",
         ),
     ] = None,
     plot: Annotated[
@@ -81,11 +81,11 @@ def gradcam_command(
     json_file: JsonFile = None,
     debug: Debug = False,
 ) -> None:
-    """Show where networks find their classes in images, by Grad-CAM, Fig. 8.
+    """Show where in images networks find their classes, by Grad-CAM (Fig. 8).
 
     The first row of the figure has the images, and each further row the maps of a network. A map
-    shows what speaks for one class; each has colours of its own, from its smallest value to its
-    largest. With --boxes, white lines are the boxes of that class. The table then gives the part
+    shows which places speak for one class; its colours go from its own smallest value to its own
+    largest. With --boxes, the boxes of that class are drawn in white. The table then gives the part
     of the map inside them (energy), the part of the image that they cover, which is the energy of
     a uniform map, and whether the largest value lies inside (pointing).
     """

@@ -40,14 +40,16 @@ def ledger(
         str,
         typer.Option(
             metavar="PLACE",
-            help="Only what stands there, such as Abstract, 'Table 1', 'Fig. 7' or Occlusion.",
+            help="Only claims from this place in the paper, such as Abstract, 'Table 1', 'Fig. 7' "
+            "or Occlusion.",
         ),
     ] = "",
     status: Annotated[
         str | None,
         typer.Option(
             metavar="STATUS",
-            help=f"Only what has this status, or one that begins so: {'; '.join(Status)}.",
+            help="Only claims with this status, or with the one that begins with this text: "
+            f"{'; '.join(Status)}.",
         ),
     ] = None,
     json_file: Annotated[

@@ -44,17 +44,18 @@ def similarity_command(
         list[str],
         typer.Argument(
             metavar="NETWORK...",
-            help="A network with trained weights, ours or timm's; a checkpoint or safetensors "
-            "file; or MODULE:FUNCTION, which builds one. =FILE after a name or function gives its "
-            "weights. Checkpoints that differ only in their seed are averaged.",
+            help="Name of a network with trained weights, of this package or of timm; a checkpoint "
+            "or safetensors file; or MODULE:FUNCTION, which builds a network. =FILE after a name "
+            "or function gives its weights. Checkpoints that differ only in their seed are "
+            "averaged.",
         ),
     ],
     images: Annotated[
         str,
         typer.Option(
             metavar="IMAGES",
-            help="A folder of photographs; `embedded`, those that come with Python packages (MNIST "
-            f"for grey networks); or the test images of a data set: {', '.join(FORMS)}.",
+            help="A folder of photographs; `embedded`, for those that come with Python packages "
+            f"(MNIST for grey networks); or the test images of a data set: {', '.join(FORMS)}.",
         ),
     ] = "embedded",
     count: Annotated[int, typer.Option(min=1, help="Largest number of images.")] = 100,
@@ -62,8 +63,8 @@ def similarity_command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Layer; may be given several times, or once with commas.  [default: four, evenly "
-            "spaced over the depth]",
+            help="Name of a layer; repeat the option, or separate names by commas.  [default: four "
+            "layers, evenly spaced over the depth]",
         ),
     ] = None,
     method: Annotated[
@@ -84,14 +85,14 @@ def similarity_command(
     filters: Annotated[
         Literal["responses", "stored"],
         typer.Option(
-            help="Of tied layers, compare all output channels, or the stored filters by the sums "
-            "of their outputs."
+            help="For tied layers: compare all output channels, or the stored filters, each by the "
+            "sum of its outputs."
         ),
     ] = "responses",
     gradient: Annotated[
         Literal["guided", "ordinary"],
         typer.Option(
-            help="Guided backpropagation; or ordinary gradients, to see what guiding does."
+            help="Guided backpropagation; or ordinary gradients, to see what the guiding does."
         ),
     ] = "guided",
     control: Annotated[
@@ -113,7 +114,8 @@ def similarity_command(
     """Measure how alike filters are at several depths, Figs. 1 and 9, trained and untrained.
 
     The pattern of a filter in an image is computed by guided backpropagation. Networks with random
-    weights are measured in the same way: what they show too, training did not bring about.
+    weights are measured in the same way: what also appears in them was not brought about by
+    training.
     """
     require_picture(plot, "--plot")
     require_writable(json_file, "--json")

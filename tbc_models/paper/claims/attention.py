@@ -51,8 +51,8 @@ def attention_untied() -> Finding:
     """Count TiedSE and TiedGCB at B = 1 beside SE and GCB."""
     se = parameters("tied_seresnet50", ".se.", blocks=1), parameters("seresnet50", ".se.")
     gcb = parameters("tied_gc_resnet50", ".se.", blocks=1), parameters("gc_resnet50", ".se.")
-    ours = f"TiedSE at B = 1 has {se[0]:,} parameters, SE {se[1]:,}; TiedGCB {gcb[0]:,}, "
-    return agreed(se[0] == se[1] and gcb[0] == gcb[1], f"{ours}GCB {gcb[1]:,}")
+    ours = f"TiedSE at B = 1 has {se[0]:,} parameters, SE {se[1]:,}; TiedGCB {gcb[0]:,} "
+    return agreed(se[0] == se[1] and gcb[0] == gcb[1], f"{ours}at B = 1, GCB {gcb[1]:,}")
 
 
 def attention_sixteenth() -> Finding:
@@ -65,7 +65,10 @@ def attention_sixteenth() -> Finding:
             squeezed += 2 * channels * hidden + hidden + channels
     paper = printed(3, "EfficientNet-B0, SE", "params (M)")
     quarter = parameters("efficientnet_b0", ".se.")
-    ours = f"r = 16 gives {squeezed / 1e6:.2f} M in EfficientNet-B0, a quarter of each block's "
-    ours += f"input {quarter / 1e6:.2f} M; Table 3 prints {paper} M"
+    ours = (
+        f"a reduction ratio of 16 gives {squeezed / 1e6:.2f} M in EfficientNet-B0, and a quarter "
+    )
+    ours += f"of the input channels of each inverted residual {quarter / 1e6:.2f} M; "
+    ours += f"Table 3 prints {paper} M"
     closer = abs(quarter / 1e6 - float(paper)) < abs(squeezed / 1e6 - float(paper))
     return Finding(Status.contradicts if closer else Status.exact, ours)

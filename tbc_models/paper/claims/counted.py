@@ -75,8 +75,8 @@ def tied_layer() -> Finding:
     """Compare a layer of ResNet-20 with the same layer tied at B = 2 (Fig. 2, Eq. 3)."""
     plain, tied = (_layer(name, "layer1.0.conv1", 32) for name in ("resnet20", "tbc_resnet20"))
     fewer, less = plain[0] / tied[0], plain[1] / tied[1]
-    ours = f"layer1.0.conv1 of ResNet-20: {plain[0]:,} parameters, tied at B = 2 {tied[0]:,}: "
-    ours += f"{fewer:g} times fewer; {less:g} times fewer MACs"
+    ours = f"layer1.0.conv1 of ResNet-20: {plain[0]:,} parameters, tied (B = 2) {tied[0]:,}, "
+    ours += f"{fewer:g} times fewer; MACs are {less:g} times fewer"
     return agreed((fewer, less) == (4, 2), ours)
 
 
@@ -139,11 +139,11 @@ def inputs_read() -> Finding:
         one_each = torch.eye(channels)[:, :, None, None]
         outputs = tied_block_conv2d(one_each, weight, groups=groups, blocks=tied)
         shares.append(int((outputs[:, 0] != 0).sum()))
-    ours = (
-        f"an output of TBC at B = {blocks} depends on {shares[0]} of {channels} channels, one of "
+    ours = f"an output of TBC at B = {blocks} depends on {shares[0]} of {channels} channels, and "
+    ours += (
+        f"one of GC at G = {blocks} on {shares[1]}; the paper's own section on bottlenecks adds a "
     )
-    ours += f"GC at G = {blocks} on {shares[1]}; the section on bottlenecks itself adds a mixer "
-    ours += 'because "losing cross-channel integration could weaken the model"'
+    ours += 'mixer because "losing cross-channel integration could weaken the model"'
     return Finding(Status.contradicts if shares[0] < channels else Status.exact, ours)
 
 
@@ -170,9 +170,9 @@ def authors_order() -> Finding:
     ours = tied_block_conv2d(x, weight, groups=2, blocks=2)[:, order]
     error = float((theirs - ours).abs().max())
     told = (
-        f"equal to {error:.1g} after a fixed permutation of the channels; their order has blocks "
+        f"largest difference {error:.1g} after a fixed permutation of the channels; in their order "
     )
-    return agreed(error < 1e-12, f"{told}outside and groups inside, Eq. (4) the reverse")
+    return agreed(error < 1e-12, f"{told}groups vary fastest, in that of Eq. (4) blocks do")
 
 
 def equal_macs() -> Finding:
@@ -187,18 +187,18 @@ def equal_macs() -> Finding:
         )
     }
     ours = f"{max(macs) / 1e9:.2f} G MACs for TBC and GC at every B from 1 to {counts[-1]} with "
-    return agreed(len(macs) == 1, f"{ours}32·B outputs; the paper gives no number of outputs")
+    return agreed(
+        len(macs) == 1, f"{ours}32·B outputs; the paper does not give the number of outputs"
+    )
 
 
 def families() -> Finding:
     """Count the tied networks that can be built by name."""
     tied = [name for name in names() if name not in BASELINES and "tied" in name]
-    ours = (
-        f"{len(tied)} networks with a name in timm, of ResNet, ResNeXt, SENet, GCNet, ResNeSt and "
-    )
-    return agreed(
-        bool(tied), f"{ours}EfficientNet; TiedSE and TiedGCB fit where timm takes attention"
-    )
+    ours = f"{len(tied)} tied networks are registered with timm, of the families ResNet, ResNeXt, "
+    ours += "SENet, GCNet, ResNeSt and EfficientNet; timm's networks accept TiedSE and TiedGCB "
+    ours += "where they accept attention modules"
+    return agreed(bool(tied), ours)
 
 
 def older_networks() -> Finding:
@@ -208,9 +208,9 @@ def older_networks() -> Finding:
         next(iter(weights(name))).meta["num_params"] for name in ("alexnet", "googlenet")
     )
     vgg = parameters("vgg16")
-    ours = f"AlexNet has {alex / 1e6:.1f} M parameters, GoogLeNet {google / 1e6:.1f} M, "
+    ours = f"AlexNet has {alex / 1e6:.1f} M parameters, GoogLeNet {google / 1e6:.1f} M "
     ours += (
-        f"{alex / google:.1f} times fewer, and VGG-16 {vgg / 1e6:.1f} M, more than twice as many"
+        f"({alex / google:.1f} times fewer) and VGG-16 {vgg / 1e6:.1f} M (more than twice as many)"
     )
     return agreed(vgg < alex, ours)
 
@@ -229,7 +229,7 @@ def macs_not_flops() -> Finding:
     """Count ResNet-50 in MACs and in floating-point operations."""
     macs = _ours(1, "ResNet50", "GFlops")[""]
     paper = printed(1, "ResNet50", "GFlops")
-    ours = f"one image takes ResNet-50 {macs:.2f} G MACs, which is {2 * macs:.2f} GFLOPs; "
+    ours = f"ResNet-50 needs {macs:.2f} G MACs for one image, or {2 * macs:.2f} GFLOPs; "
     return Finding(Status.otherwise, f"{ours}the printed {paper} are MACs")
 
 
@@ -270,18 +270,18 @@ def literal_design() -> Finding:
     ours, paper = _ours(1, "TiedResNet50", "params (M)"), printed(1, "TiedResNet50", "params (M)")
     told = ", ".join(f"{design} {ours[design]:.2f} M" for design in DESIGNS)
     agrees = abs(ours["literal"] - float(paper)) <= 0.05
-    return agreed(agrees, f"{told}, Table 1 {paper} M; literal is what the text says")
+    return agreed(agrees, f"{told}, Table 1 prints {paper} M; literal is what the text says")
 
 
 def default_blocks() -> Finding:
     """Choose B of the four splits where 8 does not divide their width."""
     wide, thin = fitting_blocks(32, 4), fitting_blocks(18, 4)
-    ours = f"B = {wide} at 32w; 18 is not a multiple of 4 or 8, so at 18w we take {thin} in the "
-    return Finding(Status.fits, f"{ours}first stage, the largest that divide")
+    ours = f"B = {wide} at 32w; 18 is not a multiple of 4 or 8, so at 18w the first stage has "
+    return Finding(Status.fits, f"{ours}{thin}, the largest divisors of 18 up to these")
 
 
 def missing_weights() -> Finding:
-    """Compute how many weights a block lacks from the difference of two networks."""
+    """Compute how many weights a bottleneck lacks from the difference of two networks."""
     told, planes, more = [], 256, 17
     for small in ("", "-S"):
         paper, ours = [], []
@@ -290,10 +290,9 @@ def missing_weights() -> Finding:
             ours.append(_ours(1, row, "params (M)")["literal"])
         missing = (paper[0] - paper[1] - ours[0] + ours[1]) * 1e6 / more / planes**2
         told.append(f"{missing:.2f} p² at {'4s18w' if small else '4s32w'}")
-    ours_told = (
-        f"ResNet-101 has {more} blocks of p = {planes} more than ResNet-50; from the printed "
-    )
-    ours_told += f"counts each has {' and '.join(told)} more weights than the text's block"
+    ours_told = f"ResNet-101 has {more} more bottlenecks of p = {planes} planes than ResNet-50; by "
+    ours_told += "the printed counts, each has more weights than the text's bottleneck, by "
+    ours_told += " and ".join(told)
     return Finding(Status.otherwise, ours_told)
 
 
@@ -335,7 +334,7 @@ def resnest_blocks() -> Finding:
     ours = (
         f"B = 2 saves {3 * held:.1f} M of {plain:.1f} M, B = 4 would save {3 * held / 4:.1f} M more"
     )
-    return Finding(Status.unmeasurable, f"{ours}; what it does to accuracy takes ImageNet")
+    return Finding(Status.unmeasurable, f"{ours}; measuring the effect on accuracy needs ImageNet")
 
 
 def resnext_bottleneck() -> Finding:
@@ -348,8 +347,8 @@ def resnext_bottleneck() -> Finding:
     most, paper = max(ours.values()), printed(1, "TiedResNeXt101-S", "params (M)")
     return Finding(
         Status.otherwise,
-        f"splits with G = {groups} and B = {blocks} are ours; the largest of our "
-        f"designs of TiedResNeXt101-S has {most:.1f} M parameters, the paper {paper} M",
+        f"G = {groups} and B = {blocks} in the splits are our choice; the largest of our designs "
+        f"of TiedResNeXt101-S has {most:.1f} M parameters, and the paper prints {paper} M",
     )
 
 
@@ -360,12 +359,14 @@ def resnest_bottleneck() -> Finding:
         printed(1, "TiedResNeSt50-S", "params (M)"),
     )
     agrees = abs(ours - float(paper)) <= 0.05
-    return agreed(agrees, f"so tied it has {ours:.2f} M parameters; Table 1 prints {paper} M")
+    return agreed(
+        agrees, f"tied in this way it has {ours:.2f} M parameters; Table 1 prints {paper} M"
+    )
 
 
 def small_resnet101() -> Finding:
     """Compare TiedResNet101-S with ResNet-101 by our counts."""
     shares = [_ours(1, "TiedResNet101-S", column) for column in ("params (%)", "GFlops (%)")]
     told = ", ".join(f"{d} {shares[0][d]:.0f} and {shares[1][d]:.0f} %" for d in DESIGNS)
-    ours = f"nothing was trained; counted, parameters and MACs of ResNet-101's: {told}"
+    ours = f"nothing was trained; by our counts, of ResNet-101's parameters and MACs: {told}"
     return Finding(Status.unmeasurable, ours)

@@ -58,7 +58,7 @@ DETECTION: tuple[Claim, ...] = (
         "detection-appendix",
         "Detection and segmentation",
         '"Detailed comparison on various frameworks and Pascal VOC are in appendix materials"',
-        untried("the appendix is not part of the paper that we read"),
+        untried("the version of the paper that we read has no appendix"),
         "tbc detect train --data voc:/data/VOCdevkit/VOC2007 --backbone tied_resnet50",
         "detection.md#data",
     ),
@@ -92,7 +92,7 @@ DETECTION: tuple[Claim, ...] = (
         "Occlusion",
         '"Why larger gain on single-stage detector?" It localizes better, and such a detector '
         '"does not has a proposal regression layer"',
-        unmeasured("we have trained no single-stage detector against a plain one"),
+        unmeasured("no single-stage detector was compared here on a tied and a plain backbone"),
         _COCO.format("retinanet", "tied_resnet50"),
         _CLUSTER,
     ),

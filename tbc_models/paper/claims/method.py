@@ -138,7 +138,7 @@ METHOD: tuple[Claim, ...] = (
         first_of(
             modules("Tied", Status.exact),
             attention.attention_pair,
-            unmeasured("what tying does to accuracy takes ImageNet and COCO"),
+            unmeasured("measuring what tying does to accuracy needs ImageNet and COCO"),
         ),
         "tbc check --modules",
         "checking.md#whole-modules",

@@ -78,10 +78,9 @@ def occluded(what: str, better: int = 1) -> Callable[[], Finding]:
         behind = sum(sides(row) == -better for row in rows)
         unit = f"points of {what}" if "AP" in what else f"{_WORDS[what]} per image"
         r = report["bins"][last["bin"]]["r"]
-        ours = f"on scenes of digits at a mean r of {r:.2f}, tied − plain is {_span(last)} {unit}; "
-        ours += (
-            f"the tied detector is better in {ahead} of {len(rows)} bins of r, worse in {behind}"
-        )
+        ours = f"on scenes of digits at a mean r of {r:.2f}, tied − plain, in {unit}, is "
+        ours += f"{_span(last)}; the tied detector is better in {ahead} of {len(rows)} bins of r, "
+        ours += f"worse in {behind}"
         return in_small(sides(last) == better, ours, report["command"])
 
     return find
@@ -109,9 +108,9 @@ def gain_grows(what: str) -> Callable[[], Finding]:
         (change,) = (row for row in rows if row["bin"] is None)
         first, last = (signed(100 * row["value"], 1) for row in (rows[0], _bins(report, what)[-1]))
         ours = (
-            f"on scenes of digits, tied − plain goes from {first} to {last} points from the first "
+            f"on scenes of digits, tied − plain, in points of {what}, goes from {first} to {last} "
         )
-        ours += f"bin of r to the last, a change of {_span(change)}"
+        ours += f"from the first bin of r to the last, a change of {_span(change)}"
         return in_small(sides(change) == 1, ours, report["command"])
 
     return find
@@ -129,7 +128,7 @@ def falls_less() -> Finding:
         if row["what"] == "box AP75" and row["bin"] is None
     }
     told = " and ".join(f"{-100 * fall:.1f} ({name})" for name, fall in falls.items())
-    ours = f"on scenes of digits AP75 falls by {told} points; the tied one's falls less by "
+    ours = f"on scenes of digits, box AP75 falls by {told} points; the change in tied − plain is "
     ours += _span(change)
     plain, tied = falls[change["minus"]], falls[change["detector"]]
     # The paper's tied detector loses 0.7 points where the plain one loses 6, about a ninth.
@@ -147,10 +146,10 @@ def boosts() -> Finding:
         rows = [sides(row) for row in _bins(report, "box AP")]
         better, worse = better + rows.count(1), worse + rows.count(-1)
         command = command or report["command"]
-        told.append(f"{name} {rows.count(1)} better and {rows.count(-1)} worse of {len(rows)}")
+        told.append(f"{name}: better in {rows.count(1)} of {len(rows)}, worse in {rows.count(-1)}")
     if not told:
         return UNREAD
-    ours = f"box AP of small detectors, in bins of r: {'; '.join(told)}"
+    ours = f"box AP of small tied detectors against plain ones, by bins of r: {'; '.join(told)}"
     return in_small(better > 0 and not worse, ours, command)
 
 
@@ -162,6 +161,8 @@ def readings() -> Finding:
     counts = {row["reading"]: row["from 0.8"] for row in report["rows"]}
     default = next(iter(counts))
     least, most = min(counts.values()), max(counts.values())
-    ours = f"{len(counts)} readings, of boxes and masks; of {report['images']} photographs of COCO "
-    ours += f"{least} to {most} have r ≥ 0.8, {counts[default]} under the default ({default})"
+    ours = (
+        f"{len(counts)} readings, of boxes and masks; of {report['images']} photographs of COCO, "
+    )
+    ours += f"{least} to {most} have r ≥ 0.8, and {counts[default]} under the default ({default})"
     return Finding(Status.fits, ours, report["command"])

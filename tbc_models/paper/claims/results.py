@@ -1,4 +1,4 @@
-"""What the paper says of its experiments, ablations and in its summary, claim by claim."""
+"""What the paper says of its experiments and ablations, and in its summary, claim by claim."""
 
 from tbc_models.paper.claims import (
     Claim,
@@ -56,7 +56,7 @@ def _gains_of_gcb() -> str:
             f"AP {kind} {gained(4, f'AP {kind}', row, 'Mask R-CNN')}" for kind in ("mask", "bbox")
         )
         told.append(f"{row[1:]}: {', '.join(gains)}")
-    return f"the two are swapped, and are those of B = 2 (4×): {'; '.join(told)}"
+    return f"the two gains are swapped, and are those of B = 2 (4× fewer): {'; '.join(told)}"
 
 
 def _best_top5() -> str:
@@ -171,7 +171,8 @@ RESULTS: tuple[Claim, ...] = (
     Claim(
         "imagenet-se-parameters",
         "ImageNet classification",
-        "TiedSENet101 has 2.4 M parameters more than TiedResNet101, with r = 16 by the text",
+        "TiedSENet101 has 2.4 M parameters more than TiedResNet101, with a reduction ratio of 16 "
+        "according to the text",
         counted.senet_parameters,
         "tbc table 1",
         _TABLE_1,

@@ -107,7 +107,9 @@ def less_alike() -> Finding:
             told.append(f"{name} against {plain[0]}{how}: {', '.join(words)}")
     if not layers:
         return UNREAD
-    return in_small(lower == layers, f"less similar in: {'; '.join(told)}", command)
+    return in_small(
+        lower == layers, f"layers in which the tied one is less similar: {'; '.join(told)}", command
+    )
 
 
 def _difference(pairs: list[tuple[list[float], list[float]]]) -> str:
@@ -145,5 +147,5 @@ def focus() -> Finding:
                 shown += sides(row) == 1
     if not compared:
         return UNREAD
-    ours = f"share of the map on the object, all objects: {'; '.join(told)}"
+    ours = f"differences in the share of the map on the object, all objects: {'; '.join(told)}"
     return in_small(shown == compared, ours, command)

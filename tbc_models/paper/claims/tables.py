@@ -35,7 +35,7 @@ _ACCURACIES = {
 
 def _misnamed() -> str:
     count = parameters("resnext101_32x4d") / 1e6
-    return f"a 32×4d has {count:.2f} M; the row's numbers are those of 32×8d"
+    return f"a ResNeXt-101 32×4d has {count:.2f} M; the row's numbers are those of 32×8d"
 
 
 def _an_eighth() -> str:
@@ -72,7 +72,7 @@ def table_claims() -> Iterator[Claim]:
         yield Claim(
             f"table-{number}-accuracies",
             f"Table {number}, accuracies",
-            f"{len(accuracies)} numbers of {len({n.row for n in accuracies})} rows: {columns}",
+            f"{len(accuracies)} numbers in {len({n.row for n in accuracies})} rows: {columns}",
             partial(Finding, Status.unmeasurable, "no network of the table was trained here"),
             _ACCURACIES[number],
             "detection.md#from-imagenet-to-coco-on-a-cluster" if number in (2, 4) else "train.md",
@@ -182,6 +182,6 @@ def _impossible_share(table: int, row: str) -> str:
             right = 100 * part.value / whole.value
             name = of.partition(" ")[0]
             found.append(
-                f"{name}: {share.printed} % is printed, its own numbers give {right:.0f} %"
+                f"{name}: {share.printed} % is printed, but the printed counts give {right:.0f} %"
             )
     return "; ".join(found)

@@ -55,11 +55,9 @@ def against(operator: str, *panels: str) -> Callable[[], Finding]:
                     better += shown and row["difference"]["mean"] > 0
                     worse += shown and row["difference"]["mean"] < 0
         at = " or ".join({"macs": "MACs"}.get(panel, panel) for panel in panels)
-        ours = (
-            f"of {len(rows)} comparisons with SC at equal {at or 'cost'}, on {len(reports)} small "
-        )
-        ours += f"data sets over seeds, {operator} is better in {better} and worse in {worse}; in "
-        ours += f"{len(rows) - better - worse} no difference is shown"
+        ours = f"of {len(rows)} comparisons with SC at equal {at or 'cost'}, over seeds on "
+        ours += f"{len(reports)} small data sets, {operator} is better in {better} and worse in "
+        ours += f"{worse}; in {len(rows) - better - worse} no difference is shown"
         return in_small(2 * better > len(rows), ours)
 
     return find
@@ -96,7 +94,7 @@ def against_group(panel: str) -> Callable[[], Finding]:
         if not told:
             return UNREAD
         at = {"macs": "MACs"}.get(panel, panel)
-        ours = f"top-1 of TBC − GC at equal {at}, in points: {'; '.join(told)}"
+        ours = f"top-1 of TBC − GC at equal {at}, in points, over seeds: {'; '.join(told)}"
         return in_small(2 * better > pairs, ours)
 
     return find
@@ -134,13 +132,9 @@ def ablation(name: str, network: str, side: int) -> Callable[[], Finding]:
         (row,) = (row for row in rows if row["network"] == network)
         mean, low, high = (100 * row["difference"][key] for key in ("mean", "low", "high"))
         counts = {n["name"]: n["parameters"] for n in report["networks"]}
-        ours = (
-            f"on {report['settings']['data']}, {network} − {first['network']} is {signed(mean, 2)} "
-        )
-        ours += (
-            f"[{signed(low, 2)}, {signed(high, 2)}] points of top-1, with {counts[network]:,} and "
-        )
-        ours += f"{counts[first['network']]:,} parameters"
+        ours = f"on {report['settings']['data']}, over seeds, {network} − {first['network']} is "
+        ours += f"{signed(mean, 2)} [{signed(low, 2)}, {signed(high, 2)}] points of top-1, with "
+        ours += f"{counts[network]:,} and {counts[first['network']]:,} parameters"
         shown = low > 0 if side > 0 else high < 0
         return in_small(shown, ours, report["command"])
 
@@ -174,8 +168,9 @@ def best_of(name: str, yardstick: str) -> Callable[[], Finding]:
             )
             told.append(f"{row['network']} {mean} [{low}, {high}]")
         shown = first["network"] == yardstick and all(r["difference"]["high"] < 0 for r in rows)
-        ours = f"on {report['settings']['data']}, points of top-1 from {first['network']}: "
-        return in_small(shown, ours + ", ".join(told), report["command"])
+        ours = f"on {report['settings']['data']}, over seeds, top-1 minus that of "
+        ours += f"{first['network']}, in points: {', '.join(told)}"
+        return in_small(shown, ours, report["command"])
 
     return find
 
@@ -192,7 +187,7 @@ def tied_after_training() -> Finding:
     ours += (
         f"{100 * last['at_once']:.1f} % top-1 when its stages are tied at B = 2 with the nearest "
     )
-    ours += f"weights, and has {100 * last['tuned']:.1f} % after {last['epochs']} epochs more"
+    ours += f"weights, and reaches {100 * last['tuned']:.1f} % after {last['epochs']} more epochs"
     fine = last["at_once"] >= last["untied"] - 0.01
     return in_small(fine, ours, report["command"])
 
@@ -202,8 +197,6 @@ def shipped() -> Finding:
     facts = {found.name: found.facts for found in shipped_networks()}
     plain, tied = facts["resnet20.cifar10"], facts["tbc_resnet20.cifar10"]
     top1 = [100 * one.correct / one.images for one in (plain, tied)]
-    ours = (
-        f"on CIFAR-10, ResNet-20 with {plain.parameters:,} parameters has {top1[0]:.1f} % top-1, "
-    )
-    ours += f"tied at B = 2 with {tied.parameters:,} it has {top1[1]:.1f} %; one seed each"
+    ours = f"on CIFAR-10, ResNet-20 has {plain.parameters:,} parameters and {top1[0]:.1f} % top-1; "
+    ours += f"tied at B = 2 it has {tied.parameters:,} and {top1[1]:.1f} %; one seed each"
     return in_small(top1[1] >= top1[0], ours)
