@@ -3,7 +3,7 @@
 from tbc_models.paper.claims import Claim, Status, attention, counted, first_of, unmeasured
 from tbc_models.paper.claims.checked import checked, modules, time_against_blocks
 from tbc_models.paper.claims.occlusion import gain_grows, occluded, readings
-from tbc_models.paper.claims.seen import focus, less_alike, more_alike
+from tbc_models.paper.claims.seen import focus, less_alike, more_alike, narrower
 
 _OPERATORS = "conventions.md#the-operators"
 _WRONG = "conventions.md#what-the-papers-text-gets-wrong"
@@ -94,7 +94,7 @@ FIGURES: tuple[Claim, ...] = (
         "figure-1b",
         "Fig. 1b",
         '"the curve shifts right and becomes far narrower, i.e., more filters become similar"',
-        more_alike,
+        narrower,
         _VGG,
         "similarity.md",
     ),

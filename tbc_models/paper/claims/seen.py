@@ -6,8 +6,11 @@ beside each number. The status of similarity follows from the reports that measu
 text says; those by other methods are told with their method.
 """
 
+from collections.abc import Callable
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from tbc_models import results
 from tbc_models.paper.claims import UNREAD, Finding, in_small, signed
@@ -38,13 +41,18 @@ def _is_tied(name: str) -> bool:
     return any(word in name for word in ("tied", "tbc"))
 
 
-def _means(report: Report, network: str, weights: str) -> list[list[float]]:
-    """Return the mean similarity of each layer in order of depth, one number for each seed."""
-    own: dict[str, list[float]] = {}
+def _layers(report: Report, network: str, weights: str) -> list[list[Report]]:
+    """Return the rows of each layer in order of depth, one for each seed."""
+    own: dict[str, list[Report]] = {}
     rows = [r for r in report["rows"] if (r["network"], r["weights"]) == (network, weights)]
     for row in sorted(rows, key=lambda row: row["depth"]):
-        own.setdefault(row["layer"], []).append(row["mean"])
+        own.setdefault(row["layer"], []).append(row)
     return list(own.values())
+
+
+def _means(report: Report, network: str, weights: str) -> list[list[float]]:
+    """Return the mean similarity of each layer in order of depth, one number for each seed."""
+    return [[row["mean"] for row in rows] for rows in _layers(report, network, weights)]
 
 
 def _networks(report: Report) -> list[str]:
@@ -53,29 +61,55 @@ def _networks(report: Report) -> list[str]:
 
 def more_alike() -> Finding:
     """Compare the filter similarity of plain networks at their first and last measured layers."""
-    told, rises, trained_networks = [], 0, 0
-    reports = _reports("similarity")
-    for report in reports:
+    return _along_depth("mean similarity", lambda _, row: float(row["mean"]), 1)
+
+
+def narrower() -> Finding:
+    """Compare the width of the histograms of plain networks at their first and last layers."""
+    return _along_depth("standard deviation of the similarities", _width, -1)
+
+
+def _width(report: Report, row: Report) -> float:
+    counts = np.array(row["histogram"], float)
+    edges = np.linspace(-1 if report["method"] == "text" else 0, 1, len(counts) + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    mean = np.average(middles, weights=counts)
+    return float(np.sqrt(np.average((middles - mean) ** 2, weights=counts)))
+
+
+def _along_depth(what: str, quantity: Callable[[Report, Report], float], direction: int) -> Finding:
+    """Tell how a quantity changes from the first layer to the last, also without training."""
+    told, commands = [], []
+    changed: dict[str, list[bool]] = {"trained": [], "untrained": []}
+    for report in _reports("similarity"):
         as_printed, how = _how(report)
         for network in (name for name in _networks(report) if not _is_tied(name)):
             ends = {}
-            for weights in ("trained", "untrained"):
-                means = [fmean(seeds) for seeds in _means(report, network, weights)]
-                if len(means) > 1:
-                    ends[weights] = (means[0], means[-1])
-            if "trained" not in ends:
-                continue
-            if as_printed:
-                trained_networks += 1
-                rises += ends["trained"][1] > ends["trained"][0]
+            for weights, known in changed.items():
+                layers = [
+                    fmean(quantity(report, row) for row in rows)
+                    for rows in _layers(report, network, weights)
+                ]
+                if len(layers) > 1:
+                    ends[weights] = (layers[0], layers[-1])
+                    if as_printed:
+                        known.append(direction * (layers[-1] - layers[0]) > 0)
+                        commands.append(report["command"])
             words = (f"{first:.2f} to {last:.2f} {w}" for w, (first, last) in ends.items())
             text = f"{network}{how} {', '.join(words)}".replace("-0.", "−0.")
-            if text not in told:
+            if ends and text not in told:
                 told.append(text)
-    if not trained_networks:
+    trained, untrained = changed.values()
+    if not trained:
         return UNREAD
-    ours = f"mean similarity from the first measured layer to the last: {'; '.join(told)}"
-    return in_small(rises == trained_networks, ours, reports[0]["command"])
+    way = "rises" if direction > 0 else "falls"
+    ours = f"{what} from the first measured layer to the last: {'; '.join(told)}"
+    if untrained:
+        ours += (
+            f". As the paper measures it, it {way} in {sum(trained)} of {len(trained)} trained "
+            f"networks, and without training in {sum(untrained)} of {len(untrained)}"
+        )
+    return in_small(all(trained), ours, commands[0])
 
 
 def less_alike() -> Finding:
@@ -135,7 +169,9 @@ def focus() -> Finding:
             if row["minus"] not in (first, "untrained"):
                 continue
             command = command or report["command"]
-            text = f"{row['network']} − {row['minus']} {signed(row['value'], 3)}"
+            text = (
+                f"{row['network']} − {row['minus']} on {report['data']} {signed(row['value'], 3)}"
+            )
             if row["low"] is not None:
                 text += f" [{signed(row['low'], 3)}, {signed(row['high'], 3)}]"
             if "seeds_low" in row:
