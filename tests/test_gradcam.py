@@ -1,6 +1,7 @@
 """Grad-CAM against the same in plain PyTorch, captum, and cases known by hand."""
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -162,14 +163,44 @@ def test_what_does_not_fit_is_refused() -> None:
         grad_cam(network, pixels, layer="layr3")
     with pytest.raises(ValueError, match=r"`layer` \(='fc'\) must have an output \(N, C, H, W\)"):
         grad_cam(network, pixels, layer="fc")
-    with pytest.raises(ValueError, match=r"must have 3 channels, as the network takes"):
+    with pytest.raises(ValueError, match=r"take `images` \(shape \(2, 1, 32, 32\)\): .*3 channels"):
         grad_cam(network, pixels[:, :1])
     with pytest.raises(ValueError, match=r"must be at least 4x4 pixels, the total stride"):
         grad_cam(network, pixels[..., :3, :3])
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 32, 32\), torch.uint8.*floating-point"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 32, 32\), torch.uint8.*floating point"):
         grad_cam(network, pixels.byte())
-    with pytest.raises(ValueError, match="must hold at least one image"):
+    with pytest.raises(ValueError, match="and not empty"):
         grad_cam(network, pixels[:0])
+
+
+@pytest.mark.parametrize(
+    ("build", "size"),
+    [
+        (torchvision.models.squeezenet1_1, 8),  # RuntimeError: no pixels are left to pool
+        (lambda: timm.create_model("vit_tiny_patch16_224"), 64),  # AssertionError
+    ],
+)
+def test_whatever_a_network_raises_names_the_images(
+    build: Callable[[], nn.Module], size: int
+) -> None:
+    pixels = torch.rand(1, 3, size, size)
+    for call in (grad_cam, last_spatial_layer):
+        with pytest.raises(ValueError, match=rf"take `images` \(shape \(1, 3, {size}, {size}\)\)"):
+            call(build(), pixels)
+
+
+def test_modules_may_be_registered_in_any_order() -> None:
+    class HeadFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Conv2d(4, 5, 1)
+            self.stem = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            scores: Tensor = self.head(self.stem(images)).mean((2, 3))
+            return scores
+
+    assert grad_cam(HeadFirst().double(), images(8)).layer == "head"
 
 
 def test_networks_without_maps_are_refused() -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tbc_models.analysis.guided import check_layer, evaluating
-from tbc_models.networks.minimum_size import total_stride
+from tbc_models.analysis.guided import check_images, check_layer, evaluating
+from tbc_models.data.errors import first_line
 
 
 class ClassMaps(NamedTuple):
@@ -74,12 +74,12 @@ def grad_cam(
             "project"
         ) from None
     images = images[None] if images.ndim == 3 else images
-    _check_images(network, images)
+    check_images(network, images)
     with evaluating(network):
         found = layer or last_spatial_layer(network, images)
         check_layer(network, found)
         chosen = network.get_submodule(found)
-        with torch.no_grad(), _outputs({found: chosen}) as outputs:
+        with torch.no_grad(), _outputs({found: chosen}) as outputs, _refusing(images):
             scores: Tensor = network(images)
         _check_output(found, outputs.get(found))
         classes = _check_target(target, scores)
@@ -105,8 +105,8 @@ def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
         since one pixel does not tell where anything is.
 
     Raises:
-        ValueError: if there is none, or the network turns its features into tokens, as
-            transformers do.
+        ValueError: if there is none, the images do not fit the network, or it turns its features
+            into tokens, as transformers do.
 
     Example:
         >>> import timm
@@ -114,7 +114,7 @@ def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
         'bn2'
     """
     names = {name: module for name, module in network.named_modules() if name}
-    with evaluating(network), torch.no_grad(), _outputs(names) as outputs:
+    with evaluating(network), torch.no_grad(), _outputs(names) as outputs, _refusing(images):
         network(images[:1])
     found = tokens = None
     for name, output in outputs.items():  # in the order in which they finish
@@ -141,27 +141,15 @@ def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
     return found
 
 
-def _check_images(network: nn.Module, images: Tensor) -> None:
-    shape = tuple(images.shape)
-    if images.ndim != 4 or not images.is_floating_point():
+@contextmanager
+def _refusing(images: Tensor) -> Iterator[None]:
+    """Name the images in whatever a network raises that does not take them."""
+    try:
+        yield
+    except Exception as error:  # a network may raise anything
         raise ValueError(
-            f"`images` (shape {shape}, {images.dtype}) must be (N, C, H, W) of floating-point "
-            "numbers"
-        )
-    if not len(images):
-        raise ValueError(f"`images` (shape {shape}) must hold at least one image")
-    first = next((m for m in network.modules() if getattr(m, "in_channels", None)), None)
-    if first is not None and shape[1] != first.in_channels:
-        raise ValueError(
-            f"`images` (shape {shape}) must have {first.in_channels} channels, as the network takes"
-        )
-    if hasattr(network, "feature_info"):
-        stride = total_stride(network)
-        if min(shape[-2:]) < stride:
-            raise ValueError(
-                f"`images` (shape {shape}) must be at least {stride}x{stride} pixels, the total "
-                "stride of the network"
-            )
+            f"the network does not take `images` (shape {tuple(images.shape)}): {first_line(error)}"
+        ) from error
 
 
 def _check_output(name: str, output: object) -> None:
