@@ -13,13 +13,19 @@ from PIL import Image
 from torch import nn
 
 from tbc_models.analysis.focus import box_mask, energy_of_others, measure_focus
-from tbc_models.analysis.focus_photographs import objects_in_photographs, square_around
+from tbc_models.analysis.focus_photographs import (
+    OTHER_NAMES,
+    objects_in_photographs,
+    square_around,
+)
 from tbc_models.analysis.focus_plots import focus_conclusions, focus_figure, focus_table
 from tbc_models.analysis.focus_scenes import objects_in_scenes, write_single_digits
 from tbc_models.analysis.focus_study import Objects, Onlooker, study_focus
+from tbc_models.cli.opened import open_network
 from tbc_models.data.errors import DataError
 from tbc_models.data.instances import open_instances
 from tbc_models.data.scenes import Scenes
+from tbc_models.data.voc import CLASSES as VOC
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -275,7 +281,7 @@ def test_scenes_have_masks_of_what_is_visible() -> None:
 
 def test_photographs_are_cropped_around_their_boxes(tmp_path: Path) -> None:
     """A car in the middle, one at the border, a small one, a crowd, a person, and one too long."""
-    boxes = [(60, 50, 40, 20), (0, 80, 30, 40), (5, 5, 10, 10), (60, 50, 40, 20), (1, 1, 50, 50)]
+    boxes = [(60, 50, 40, 20), (0, 80, 30, 40), (5, 5, 10, 10), (60, 50, 40, 20), (150, 1, 40, 40)]
     picture = np.zeros((120, 200, 3), np.uint8)
     picture[50:70, 60:100] = 255
     annotations = [
@@ -306,8 +312,20 @@ def test_photographs_are_cropped_around_their_boxes(tmp_path: Path) -> None:
     assert torch.equal((objects.images[0][0] > 0.5).float(), (middle > 0).float())
     assert square_around(boxes_of(boxes[1]), (120, 200)) == (0, 40, 80)
     assert square_around([0, 0, 110, 10], (120, 200)) == (0, 0, 120)
+    # The car that is too long reaches into the crop around the person, and no person into others.
+    objects, _ = objects_in_photographs(data, ["cat", "automobile", "person"], 40)
+    assert objects.targets[:3].tolist() == [1, 1, 2]
+    cars, both = [False, True, False], [False, True, True]
+    assert objects.present[:3].tolist() == [cars, cars, both]
     with pytest.raises(DataError, match="its classes are car, person, and the network knows dog"):
         objects_in_photographs(data, ["dog"], 40)
+
+
+def test_classes_of_cifar10_are_found_by_their_names_in_pascal_voc() -> None:
+    """VOC has neither deer, frogs nor trucks."""
+    cifar10 = open_network("resnet20.cifar10").classes
+    known = {OTHER_NAMES.get(name, name) for name in VOC} & set(cifar10 or ())
+    assert known == {"airplane", "automobile", "bird", "cat", "dog", "horse", "ship"}
 
 
 def boxes_of(bbox: tuple[int, ...]) -> list[float]:

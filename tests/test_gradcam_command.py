@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from numpy.testing import assert_allclose
 from PIL import Image
 from typer.testing import CliRunner
@@ -85,8 +87,17 @@ def test_a_class_is_named_or_numbered_and_a_layer_chosen(tmp_path: Path) -> None
     told = refused("gradcam", PLAIN, HORSE, "--target", "10")
     assert "`target` (=10) must be from 0 to 9" in told
     assert "did you mean horse?" in misused("gradcam", PLAIN, HORSE, "--target", "hrse")
+    assert "'--5' must be the name of a class" in misused("gradcam", PLAIN, HORSE, "--target=--5")
     told = refused("gradcam", PLAIN, HORSE, "--layer", "layr3")
     assert "`layer` (='layr3') is not a layer of the network; did you mean layer3" in told
+
+
+def test_a_name_of_two_classes_is_refused() -> None:
+    """ImageNet has two cranes."""
+    torch.save(timm.create_model("mobilenetv2_035").state_dict(), "weights.pth")
+    told = misused("gradcam", "mobilenetv2_035=weights.pth", HORSE, "--target", "crane")
+    assert "'crane' is the name of 2 classes: give the index (134, crane: large long-nec" in told
+    assert "; 517, crane: lifts and moves heavy objects" in told
 
 
 def test_boxes_give_energy_and_pointing(tmp_path: Path) -> None:
@@ -124,6 +135,27 @@ def test_folders_and_image_files_are_images_and_the_rest_networks(tmp_path: Path
     assert "run has no images" in refused("gradcam", PLAIN, tmp_path / "run")
     assert "resnet21.cifar10" in refused("gradcam", "resnet21.cifar10", HORSE)
     assert "name at most 24 images, not 25" in refused("gradcam", PLAIN, *[HORSE] * 25)
+
+
+def test_boxes_of_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    file = boxes_file(tmp_path, horse=[0, 0, 16, 32])
+    content = json.loads(file.read_text())
+    for image, folder in zip(content["images"], "ab", strict=True):
+        image["file_name"] = f"{folder}/x.png"
+    file.write_text(json.dumps(content))
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(HORSE.read_bytes())
+    tbc("gradcam", PLAIN, "a/x.png", "b/x.png", "--boxes", file, "--json", "maps.json")
+    first, second = json.loads((tmp_path / "maps.json").read_text())["rows"]
+    assert first["share"] == 0.5
+    assert "share" not in second
+    told = refused("gradcam", PLAIN, "c/x.png", "--boxes", file)
+    assert "c/x.png may be a/x.png or b/x.png" in told
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "x.png", "y.png"
+    file.write_text(json.dumps(content))
+    told = refused("gradcam", PLAIN, "b/x.png", "c/x.png", "--boxes", file)
+    assert "x.png may be b/x.png or c/x.png" in told
 
 
 def test_boxes_that_do_not_fit_are_refused(tmp_path: Path) -> None:

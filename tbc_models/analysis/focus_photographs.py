@@ -1,13 +1,15 @@
 """Objects of photographs with boxes, each in a square crop around it.
 
 A classifier of single objects sees one object at a time: the crop is a square of twice the longer
-side of the box, so that a box fills a quarter of it or less. The square is moved into the
-photograph if it would leave it, and made smaller if the photograph is.
+side of the box. The square is moved into the photograph if it would leave it, and is never larger
+than the photograph's shorter side. So a box fills a quarter of the crop or less if the photograph
+has room for the square, and up to the whole crop if it has not.
 """
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 import numpy as np
@@ -21,8 +23,8 @@ from tbc_models.data.annotations import Box, clip_box
 from tbc_models.data.errors import DataError, first_line
 from tbc_models.data.instances import InstanceData
 
-OTHER_NAMES = {"car": "automobile", "boat": "ship"}
-"""Classes of COCO that CIFAR-10 names otherwise."""
+OTHER_NAMES = {"aeroplane": "airplane", "boat": "ship", "car": "automobile"}
+"""Classes of COCO and Pascal VOC that CIFAR-10 names otherwise. It has no motorcycles and buses."""
 
 LEAST_SIDE = 32
 """Least length of the longer side of a box, in pixels."""
@@ -39,7 +41,8 @@ def objects_in_photographs(
 
     Boxes whose longer side is shorter than 32 pixels, or longer than the shorter side of the
     photograph, are left out, and so are crowds. The mask is what all boxes of the class cover, so
-    that another object of the same class in the crop does not count as outside.
+    that another object of the same class in the crop does not count as outside. A class is present
+    if any of its boxes reaches into the crop, also one that is left out.
 
     Args:
         data: photographs with boxes; those for training and for testing are used alike.
@@ -67,7 +70,7 @@ def objects_in_photographs(
         for label, name in enumerate(data.classes, 1)
         if OTHER_NAMES.get(name, name) in indices
     }
-    images, masks, targets, sources = [], [], [], []
+    images, masks, targets, present, sources = [], [], [], [], []
     used: dict[str, list[int]] = {"train": [], "test": []}
     total, done = len(data.train) + len(data.test), 0
     for split, photographs in (("train", data.train), ("test", data.test)):
@@ -78,11 +81,14 @@ def objects_in_photographs(
                 label = int(target["labels"][place])
                 left, top, side = square_around(target["boxes"][place].tolist(), picture.shape[-2:])
                 crop = picture[:, top : top + side, left : left + side]
-                same = target["boxes"][target["labels"] == label]
                 images.append(F.resize(crop, [size, size], antialias=True).float() / 255)
                 corner = torch.tensor([left, top, left, top])
-                scaled = ((same - corner) * (size / side)).tolist()
-                masks.append(torch.stack([box_mask(box, size, size) for box in scaled]).amax(0))
+                scaled = ((target["boxes"] - corner) * (size / side)).tolist()
+                covered = torch.stack([box_mask(box, size, size) for box in scaled])
+                masks.append(covered[target["labels"] == label].amax(0))
+                visible = target["labels"][covered.flatten(1).any(1)].tolist()
+                known = [wanted[one] for one in visible if one in wanted]
+                present.append(np.isin(np.arange(len(classes)), known))
                 targets.append(wanted[label])
                 sources.append(done)
                 if target["image_id"] not in used[split][-1:]:
@@ -103,7 +109,7 @@ def objects_in_photographs(
         images=torch.stack(images),
         masks=torch.stack(masks),
         targets=torch.tensor(targets),
-        present=np.eye(len(classes), dtype=bool)[index],
+        present=np.stack(present),
         sources=np.array(sources),
         parts=parts,
     )
@@ -150,7 +156,7 @@ def read_boxes(file: Path) -> dict[str, list[tuple[str, Box]]]:
         file: a JSON file with the lists images, annotations and categories.
 
     Returns:
-        For each name of an image file, without folders, the class and the box of its objects, as
+        For each image file, named as in the JSON file, the class and the box of its objects, as
         x1, y1, x2, y2 in pixels. Crowds are left out.
 
     Raises:
@@ -167,14 +173,15 @@ def read_boxes(file: Path) -> dict[str, list[tuple[str, Box]]]:
         names = {one["id"]: str(one["name"]) for one in content["categories"]}
         images = {one["id"]: one for one in content["images"]}
         found: dict[str, list[tuple[str, Box]]] = {
-            Path(one["file_name"]).name: [] for one in images.values()
+            str(PurePosixPath(one["file_name"])): [] for one in images.values()
         }
         for one in content["annotations"]:
             if not one.get("iscrowd"):
                 x, y, width, height = map(float, one["bbox"])
                 image = images[one["image_id"]]
                 box = clip_box((x, y, x + width, y + height), image["width"], image["height"])
-                found[Path(image["file_name"]).name].append((names[one["category_id"]], box))
+                name = str(PurePosixPath(image["file_name"]))
+                found[name].append((names[one["category_id"]], box))
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -183,3 +190,52 @@ def read_boxes(file: Path) -> dict[str, list[tuple[str, Box]]]:
             f"({type(error).__name__}: {first_line(error)})"
         ) from None
     return found
+
+
+def match_images(files: Sequence[Path], names: Iterable[str]) -> dict[Path, str]:
+    """Find out which image of an annotation file each image file is.
+
+    Names may have folders, such as `val/1.jpg`. A file has the name that shares the most parts of
+    its path, counted from the end, and at least the last; if several files have one name, it is of
+    the file that shares the most.
+
+    Args:
+        files: image files.
+        names: the names, as `read_boxes` gives them.
+
+    Returns:
+        For each file that has one, its name.
+
+    Raises:
+        DataError: if several names suit a file equally well, or several files a name.
+
+    Example:
+        >>> match_images([Path("photos/a/1.jpg"), Path("photos/b/1.jpg")], ["a/1.jpg"])
+        {PosixPath('photos/a/1.jpg'): 'a/1.jpg'}
+    """
+    by_last: dict[str, list[str]] = {}
+    for name in names:
+        by_last.setdefault(PurePosixPath(name).name, []).append(name)
+    best: dict[str, tuple[int, list[Path]]] = {}
+    for file in dict.fromkeys(files):
+        own = [(_shared(file, name), name) for name in by_last.get(file.name, ())]
+        most = max((shared for shared, _ in own), default=0)
+        suited = [name for shared, name in own if shared == most]
+        if len(suited) > 1:
+            raise DataError(
+                f"{file} may be {' or '.join(suited)}: keep it in a folder of the same name"
+            )
+        for name in suited:
+            before, rivals = best.get(name, (0, []))
+            if most >= before:
+                best[name] = (most, [*rivals, file] if most == before else [file])
+    for name, (_, rivals) in best.items():
+        if len({file.resolve() for file in rivals}) > 1:
+            raise DataError(f"{name} may be {' or '.join(map(str, rivals))}: name one of them")
+    return {file: name for name, (_, rivals) in best.items() for file in rivals}
+
+
+def _shared(file: Path, name: str) -> int:
+    """Count the last parts of two paths that are the same."""
+    pairs = zip(reversed(file.absolute().parts), reversed(PurePosixPath(name).parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

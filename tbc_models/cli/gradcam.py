@@ -71,7 +71,7 @@ def gradcam_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Boxes of the images in COCO's format, matched by the names of the image files, "
+            help="Boxes of the images in COCO's format, matched by the paths of the image files, "
             "to say how much of each map lies inside the boxes of its class.",
         ),
     ] = None,
@@ -177,7 +177,7 @@ def _explain(
     images: Sequence["Image.Image"],
     target: str | None,
     layer: str | None,
-    boxes: "dict[str, list[tuple[str, Box]]]",
+    boxes: "dict[Path, list[tuple[str, Box]]]",
 ) -> _Explained:
     """Explain one network's classes of all images."""
     import torch
@@ -188,7 +188,7 @@ def _explain(
 
     preprocessing = network.preprocessing
     batch = torch.stack([preprocessing.prepared(image) for image in images])
-    found = grad_cam(network.network, batch, _index(target, network.classes), layer)
+    found = grad_cam(network.network, batch, _index(target, network), layer)
     rows, overlays = [], []
     for i, (file, image) in enumerate(zip(files, images, strict=True)):
         index, heat = int(found.classes[i]), found.maps[i]
@@ -201,7 +201,7 @@ def _explain(
             "probability": float(found.probabilities[i]),
             "empty": not bool(heat.any()),
         }
-        mask = _mask(name, boxes.get(file.name, []), image, preprocessing)
+        mask = _mask(name, boxes.get(file, []), image, preprocessing)
         if mask is not None:
             row["share"] = float(mask.mean())
             focus = measure_focus(heat[None], mask[None])
@@ -215,14 +215,21 @@ def _explain(
     return _Explained(network, found.layer, rows, overlays)
 
 
-def _index(target: str | None, classes: tuple[str, ...] | None) -> int | None:
+def _index(target: str | None, network: "Opened") -> int | None:
     """Find the index of a class by its name, or read it."""
     if target is None:
         return None
-    names = {name.lower(): index for index, name in enumerate(classes or ())}
-    if target.lower() in names:
-        return names[target.lower()]
-    if target.lstrip("-").isdecimal():
+    names = [name.lower() for name in network.classes or ()]
+    found = [index for index, name in enumerate(names) if name == target.lower()]
+    if len(found) > 1:
+        several = "; ".join(f"{index}, {_full_name(network, index)}" for index in found)
+        raise typer.BadParameter(
+            f"{target!r} is the name of {len(found)} classes: give the index ({several})",
+            param_hint="--target",
+        )
+    if found:
+        return found[0]
+    if target.removeprefix("-").isdecimal():
         return int(target)
     near = get_close_matches(target.lower(), names, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
@@ -231,18 +238,31 @@ def _index(target: str | None, classes: tuple[str, ...] | None) -> int | None:
     )
 
 
-def _boxes(file: Path | None, images: Sequence[Path]) -> "dict[str, list[tuple[str, Box]]]":
+def _full_name(network: "Opened", index: int) -> str:
+    """Name a class of ImageNet with all its synonyms; other classes have one name."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    built: Any = network.network
+    subset = infer_imagenet_subset(built)
+    if subset is None or built.pretrained_cfg.get("label_names"):
+        return (network.classes or ())[index]
+    found: str = ImageNetInfo(subset).index_to_description(index, detailed=True)
+    return found
+
+
+def _boxes(file: Path | None, images: Sequence[Path]) -> "dict[Path, list[tuple[str, Box]]]":
     if file is None:
         return {}
-    from tbc_models.analysis.focus_photographs import read_boxes
+    from tbc_models.analysis.focus_photographs import match_images, read_boxes
 
     known = read_boxes(file)
-    if not any(image.name in known for image in images):
+    matched = match_images(images, known)
+    if not matched:
         raise typer.BadParameter(
             f"{file} has no image named {images[0].name}, nor any other of the images",
             param_hint="--boxes",
         )
-    return known
+    return {image: known[name] for image, name in matched.items()}
 
 
 def _mask(
