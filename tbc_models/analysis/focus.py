@@ -57,8 +57,8 @@ def measure_focus(maps: Tensor, masks: Tensor) -> Focus:
         ([0.75], [1.0], [0.5], 1)
     """
     _check(maps, masks)
-    mass = maps.double().flatten(1)
-    inside = masks.double().flatten(1)
+    mass = maps.double().flatten(1).cpu()
+    inside = masks.double().flatten(1).cpu()
     kept = mass.sum(1) > 0
     mass, inside = mass[kept], inside[kept]
     largest = (mass == mass.amax(1, keepdim=True)).double()
@@ -94,7 +94,7 @@ def energy_of_others(maps: Tensor, masks: Tensor, images: Sequence[int]) -> Floa
         [0.625, 1.0, 1.0]
     """
     _check(maps, masks)
-    mass = maps.double().flatten(1)
+    mass = maps.double().flatten(1).cpu()
     total = mass.sum(1, keepdim=True)
     parts = torch.where(total > 0, mass / total.where(total > 0, 1), 0)
     places = torch.as_tensor(np.unique(images, return_inverse=True)[1])
@@ -106,7 +106,7 @@ def energy_of_others(maps: Tensor, masks: Tensor, images: Sequence[int]) -> Floa
     if not number.all():
         raise ValueError("`images` must name several images that have maps")
     others = (sums.sum(0) - sums[places]) / number[:, None]
-    found: Floats = (others * masks.double().flatten(1)).sum(1).numpy()
+    found: Floats = (others * masks.double().flatten(1).cpu()).sum(1).numpy()
     return found
 
 

@@ -165,12 +165,13 @@ def _look(
 ) -> _Seen:
     """Explain all objects with one network."""
     maps, scores = [], []
+    device = next(network.parameters()).device
     for start in range(0, len(objects.images), _BATCH):
         own = slice(start, start + _BATCH)
-        images = onlooker.normalise(objects.images[own])
-        maps.append(grad_cam(network, images, objects.targets[own]).maps)
+        images = onlooker.normalise(objects.images[own]).to(device)
+        maps.append(grad_cam(network, images, objects.targets[own]).maps.cpu())
         with torch.no_grad():
-            scores.append(network(images))
+            scores.append(network(images).cpu())
         add(len(images))
     every, score = torch.cat(maps), torch.cat(scores).numpy()
     largest = every.amax((1, 2), keepdim=True)

@@ -53,15 +53,15 @@ def gradcam_figure(networks: Mapping[str, Sequence[Overlay]]) -> Figure:
         line[0].set_ylabel(name, fontsize=9)
         for axes, overlay in zip(line, overlays, strict=True):
             _show(axes, overlay)
-            axes.imshow(overlay.heat.numpy(), cmap="turbo", alpha=0.5)
+            axes.imshow(overlay.heat.cpu().numpy(), cmap="turbo", alpha=0.5)
             if overlay.mask is not None and 0 < overlay.mask.mean() < 1:
-                axes.contour(overlay.mask.numpy(), levels=[0.5], colors="white", linewidths=1)
+                axes.contour(overlay.mask.cpu().numpy(), levels=[0.5], colors="white", linewidths=1)
             axes.set_xlabel(overlay.caption, fontsize=8)
     return figure
 
 
 def _show(axes: Axes, overlay: Overlay) -> None:
     picture = overlay.image.movedim(0, -1)
-    axes.imshow(picture.expand(-1, -1, 3).numpy(), interpolation="nearest")
+    axes.imshow(picture.expand(-1, -1, 3).cpu().numpy(), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
