@@ -34,7 +34,8 @@ class Status(StrEnum):
 
 MEANINGS: dict[Status, str] = {
     Status.exact: "what can be counted or computed agrees, within the rounding of what is printed",
-    Status.small: "a small experiment of ours shows the same, with an interval that excludes zero",
+    Status.small: "a small experiment of ours shows the same; differences in accuracy and in "
+    "attention have an interval that excludes zero",
     Status.fits: "the text leaves something open; one of our designs or readings agrees",
     Status.contradicts: "the text, a table or a caption says something else about the same thing",
     Status.otherwise: "our count differs, or our small experiment does not show it",
@@ -151,6 +152,8 @@ def printed(table: int, row: str, column: str) -> Decimal:
 def signed(number: float | Decimal, digits: int) -> str:
     """Format a number with its sign, and a minus that is as wide as a plus.
 
+    What rounds to zero is not negative.
+
     Args:
         number: the number.
         digits: number of decimals.
@@ -159,10 +162,11 @@ def signed(number: float | Decimal, digits: int) -> str:
         The text.
 
     Example:
-        >>> signed(-0.25, 1), signed(3, 2)
-        ('−0.2', '+3.00')
+        >>> signed(-0.25, 1), signed(3, 2), signed(-0.01, 1)
+        ('−0.2', '+3.00', '+0.0')
     """
-    return f"{number:+.{digits}f}".replace("-", "−")
+    text = f"{number:+.{digits}f}"
+    return text.replace("-", "−" if float(text) else "+")
 
 
 def in_small(shown: bool, ours: str, command: str = "") -> Finding:

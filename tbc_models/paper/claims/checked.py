@@ -29,14 +29,20 @@ def checked(*operators: str) -> Callable[[], Finding]:
         if cases is None or suites is None:
             return UNREAD
         own = [row for row in cases["rows"] if row["operator"] in operators]
+        if not own:
+            return UNREAD
         compared = [
             number
             for suite in suites["suites"]
             for name, number in suite["comparisons"].items()
-            if name.partition(", ")[2] in operators
+            if _operator(name) in operators
         ]
         failed = sum(len(row["failures"]) for row in own)
-        failed_there = sum(len(suite["failures"]) for suite in suites["suites"])
+        failed_there = sum(
+            ", B = " not in failure or _operator(failure.partition(", B = ")[0]) in operators
+            for suite in suites["suites"]
+            for failure in suite["failures"]
+        )
         dtypes = len({row["dtype"] for row in own})
         ours = f"{sum(row['cases'] for row in own):,} random cases of {', '.join(operators)} in "
         ours += f"{dtypes} dtypes, forward and backward: {failed} failed; {sum(compared):,} "
@@ -45,6 +51,11 @@ def checked(*operators: str) -> Callable[[], Finding]:
         return Finding(status, ours, cases["command"])
 
     return find
+
+
+def _operator(name: str) -> str:
+    """Return the operator in the name of a comparison, such as "tbc_ref, TBC"."""
+    return name.partition(", ")[2]
 
 
 def modules(name: str, status: Status) -> Callable[[], Finding]:
@@ -67,6 +78,8 @@ def modules(name: str, status: Status) -> Callable[[], Finding]:
         if report is None:
             return UNREAD
         own = [row for row in report["modules"] if row["module"].startswith(name)]
+        if not own:
+            return UNREAD
         failed = sum(len(row["failures"]) for row in own)
         worst = max(error for row in own for error in row["errors"].values())
         cases = sum(row["cases"] for row in own)
@@ -95,7 +108,8 @@ def time_against_blocks() -> Finding:
         for operator, own in ratios.items()
     )
     ours = f"on {gpu or 'a CPU'} at B = {most}, {told} as long as at B = 1"
-    ours += "" if gpu else "; not measured on a GPU yet"
+    if not gpu:
+        return Finding(Status.untried, f"{ours}; not measured on a GPU yet", report["command"])
     # Half of what is proportional to B would be linear enough, and a quarter more flat enough.
     shown = min(ratios["GC"]) >= most / 2 and max(ratios["TBC"]) <= 1.25
     return in_small(shown, ours, report["command"])

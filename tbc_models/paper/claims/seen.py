@@ -38,7 +38,7 @@ def _how(report: Report) -> tuple[bool, str]:
 
 
 def _is_tied(name: str) -> bool:
-    return any(word in name for word in ("tied", "tbc"))
+    return name.startswith(("tied_", "tbc_")) or "_tied_" in name
 
 
 def _layers(report: Report, network: str, weights: str) -> list[list[Report]]:
@@ -50,9 +50,22 @@ def _layers(report: Report, network: str, weights: str) -> list[list[Report]]:
     return list(own.values())
 
 
-def _means(report: Report, network: str, weights: str) -> list[list[float]]:
-    """Return the mean similarity of each layer in order of depth, one number for each seed."""
-    return [[row["mean"] for row in rows] for rows in _layers(report, network, weights)]
+def _pairs(report: Report, ours: str, theirs: str, weights: str) -> list[dict[Any, float]]:
+    """Return the difference of two networks in mean similarity, layer by layer, by seed.
+
+    Layers are those with one name in both networks; where the names differ, as in a bottleneck
+    of another kind, those of one rank, if both networks have as many.
+    """
+    first, second = (_layers(report, name, weights) for name in (ours, theirs))
+    names = {rows[0]["layer"]: rows for rows in second}
+    shared = [(rows, names[rows[0]["layer"]]) for rows in first if rows[0]["layer"] in names]
+    if len(first) == len(second):
+        shared = shared if len(shared) == len(first) else [*zip(first, second, strict=True)]
+    found = []
+    for mine, others in shared:
+        means = {row["seed"]: row["mean"] for row in others}
+        found.append({r["seed"]: r["mean"] - means[r["seed"]] for r in mine if r["seed"] in means})
+    return [differences for differences in found if differences]
 
 
 def _networks(report: Report) -> list[str]:
@@ -95,8 +108,11 @@ def _along_depth(what: str, quantity: Callable[[Report, Report], float], directi
                     if as_printed:
                         known.append(direction * (layers[-1] - layers[0]) > 0)
                         commands.append(report["command"])
-            words = (f"{first:.2f} to {last:.2f} {w}" for w, (first, last) in ends.items())
-            text = f"{network}{how} {', '.join(words)}".replace("-0.", "−0.")
+            words = (
+                f"{signed(first, 2)} to {signed(last, 2)} {w}".replace("+", "")
+                for w, (first, last) in ends.items()
+            )
+            text = f"{network}{how} {', '.join(words)}"
             if ends and text not in told:
                 told.append(text)
     trained, untrained = changed.values()
@@ -121,18 +137,11 @@ def less_alike() -> Finding:
         tied = [name for name in names if _is_tied(name)]
         plain = [name for name in names if not _is_tied(name)]
         for name in tied if plain else ():
-            command = command or report["command"]
+            command = command or (report["command"] if as_printed else "")
             words = []
             for weights in ("trained", "untrained"):
-                pairs = [
-                    (ours, theirs)
-                    for ours, theirs in zip(
-                        _means(report, name, weights),
-                        _means(report, plain[0], weights),
-                        strict=False,
-                    )
-                ]
-                below = sum(fmean(ours) < fmean(theirs) for ours, theirs in pairs)
+                pairs = _pairs(report, name, plain[0], weights)
+                below = sum(fmean(pair.values()) < 0 for pair in pairs)
                 if weights == "trained" and as_printed:
                     lower, layers = lower + below, layers + len(pairs)
                 if pairs:
@@ -146,11 +155,11 @@ def less_alike() -> Finding:
     )
 
 
-def _difference(pairs: list[tuple[list[float], list[float]]]) -> str:
+def _difference(pairs: list[dict[Any, float]]) -> str:
     """Format the difference averaged over layers, with its interval over several seeds."""
-    seeds = min(len(numbers) for pair in pairs for numbers in pair)
-    means = [fmean(ours[i] - theirs[i] for ours, theirs in pairs) for i in range(seeds)]
-    if seeds == 1:
+    seeds = [seed for seed in pairs[0] if all(seed in pair for pair in pairs)]
+    means = [fmean(pair[seed] for pair in pairs) for seed in seeds]
+    if len(means) == 1:
         return signed(means[0], 3)
     found = interval(means)
     low, high = signed(found.low, 3), signed(found.high, 3)
@@ -168,7 +177,7 @@ def focus() -> Finding:
                 continue
             if row["minus"] not in (first, "untrained"):
                 continue
-            command = command or report["command"]
+            command = command or (report["command"] if row["minus"] == first else "")
             text = (
                 f"{row['network']} − {row['minus']} on {report['data']} {signed(row['value'], 3)}"
             )

@@ -106,8 +106,8 @@ def find_row(table: int, row: str) -> Finding:
         row: row as `TABLES` names it.
 
     Returns:
-        "Exact" if every number agrees; "fits one of our designs" if the parameters of a design do;
-        otherwise what else there is to say.
+        "Exact" if every number agrees; "fits one of our designs" if the parameters and the MACs of
+        one design do; otherwise what else there is to say.
 
     Example:
         >>> find_row(3, "SEResNet-50, TiedSE B=8").ours
@@ -132,8 +132,17 @@ def find_row(table: int, row: str) -> Finding:
     if "" in designs:
         exact = all(_agrees(counted, column) for column in {c.column for c in compared})
         return Finding(Status.exact if exact else Status.otherwise, ours)
-    fits = any(c.column == "params (M)" and not c.reason for c in counted)
-    return Finding(Status.fits if fits else Status.otherwise, ours)
+    columns = [c for c in ("params (M)", "GFlops") if c in {one.column for one in compared}]
+    agree = {
+        design: [_agrees([c for c in counted if c.design == design], column) for column in columns]
+        for design in designs
+    }
+    if any(all(own) for own in agree.values()):
+        return Finding(Status.fits, ours)
+    half = [design for design, own in agree.items() if own[0]]
+    if half:
+        ours += f"; the parameters of {' and '.join(half)} fit, the MACs do not"
+    return Finding(Status.otherwise, ours)
 
 
 def _countable(column: str) -> bool:
