@@ -255,6 +255,21 @@ def test_recognised_objects_are_those_that_every_network_predicts() -> None:
     assert report["networks"][0]["present by chance"] == 0.5
 
 
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_is_measured_alike() -> None:
+    reports = [
+        study_focus([onlooker("a", Bright().to(device))], objects_of(), controls=1, resamples=100)
+        for device in ("cpu", "cuda")
+    ]
+    cpu, cuda = (
+        rows_of(report, part="all", what="energy", of="trained")[0]["value"] for report in reports
+    )
+    assert_allclose(cuda, cpu, rtol=1e-3)  # TF32 in convolutions has 10 bits
+    maps, masks = random(5, 6, 7), (random(5, 6, 7, seed=1) > 0.5).double()
+    expected = measure_focus(maps, masks).energy
+    assert_allclose(measure_focus(maps.cuda(), masks.cuda()).energy, expected, rtol=1e-12)
+
+
 def test_the_study_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="at least one network"):
         study_focus([], objects_of())

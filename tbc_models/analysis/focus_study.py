@@ -165,7 +165,7 @@ def _look(
 ) -> _Seen:
     """Explain all objects with one network."""
     maps, scores = [], []
-    device = next(network.parameters()).device
+    device = next(network.parameters(), objects.images).device
     for start in range(0, len(objects.images), _BATCH):
         own = slice(start, start + _BATCH)
         images = onlooker.normalise(objects.images[own]).to(device)
