@@ -148,6 +148,11 @@ RECTIFIERS: dict[str, tuple[nn.Module, float]] = {
     "clamp": (Calls(lambda x: x.clamp(0, 6)), 6.0),
     "clamp by name": (Calls(lambda x: torch.clamp(x, min=0)), np.inf),
     "clamp_min_": (Calls(lambda x: x.clamp_min_(0)), np.inf),
+    "clamp by a tensor": (Calls(lambda x: x.clamp(torch.tensor(0.0))), np.inf),
+    "F.hardtanh_": (Calls(lambda x: F.hardtanh_(x, 0.0, 6.0)), 6.0),
+    "F.threshold": (Calls(lambda x: F.threshold(x, 0, 0)), np.inf),
+    "threshold_": (Calls(lambda x: torch.threshold_(x, 0, 0)), np.inf),
+    "Threshold in place": (nn.Threshold(0, 0, inplace=True), np.inf),
 }
 
 
@@ -162,7 +167,11 @@ def test_every_way_to_call_a_rectifier_is_guided(name: str) -> None:
 
 
 def test_other_activations_keep_their_derivative() -> None:
-    for function in (nn.LeakyReLU(), nn.SiLU(), Calls(lambda x: x.clamp(-1, 1))):
+    others = (
+        *(nn.LeakyReLU(), nn.SiLU(), nn.Threshold(0, -1), nn.Threshold(0.1, 0)),
+        *(Calls(lambda x: x.clamp(-1, 1)), Calls(lambda x: x.clamp(max=torch.tensor(0.0)))),
+    )
+    for function in others:
         network, x = small(function, nn.Identity(), nn.ReLU()), images()
         theirs = gradient(network[:3], x)
         assert_allclose(guided_backprop(network, x, "2", [1])[0], theirs, atol=1e-12)
@@ -279,6 +288,10 @@ def test_what_cannot_be_computed_is_refused() -> None:
         guided_backprop(network, x[:, :2], "1", [0])
     with pytest.raises(ValueError, match=r"`batch_size` \(=0\) must be at least 1"):
         guided_backprop(network, x, "1", [0], batch_size=0)
+    with pytest.raises(ValueError, match=r"'0'\) is not a layer .*, which contains no modules$"):
+        guided_backprop(nn.ReLU(), x, "0", [0])
+    with pytest.raises(ValueError, match=r"`gradient` \(='guide'\) must be 'guided' or 'ordinary'"):
+        next(gradient_patterns(network, x, {"1": [(0,)]}, gradient="guide"))  # type: ignore[arg-type]
     resnet = timm.create_model("resnet18").double()
     with pytest.raises(ValueError, match="must be at least 32x32 pixels, the total stride"):
         guided_backprop(resnet, x, "conv1", [0])

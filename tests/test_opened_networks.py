@@ -84,7 +84,7 @@ def test_a_function_with_weights_from_a_file(tmp_path: Path, suffix: str) -> Non
         opened.network.get_parameter("features.0.weight"), state["features.0.weight"]
     )
     assert not torch.equal(
-        opened.untrained(5).get_parameter("features.3.squeeze.weight"),
+        opened.untrained(6).get_parameter("features.3.squeeze.weight"),
         opened.network.get_parameter("features.3.squeeze.weight"),
     )
     with pytest.raises(RunError, match=r"does not fit resnet18: Missing key"):
@@ -104,16 +104,27 @@ def test_a_name_with_weights_from_a_file_keeps_its_classes_and_sizes(tmp_path: P
 
 def test_a_function_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
-        "def one(): return nn.Conv2d(3, 4, 3)\n"
+        "def one():\n"
+        "    network = nn.Conv2d(3, 4, 3)\n"
+        "    network.load_state_dict(torch.load('one.pth'))\n"
+        "    return network\n"
+        "def random(): return nn.Conv2d(3, 4, 3)\n"
         "def text(): return 'no network'\n"
         "def fails(): raise KeyError('x')\n"
         "def needs(width, *, depth): return nn.Conv2d(3, width, depth)\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert isinstance(open_network("my_networks:one").network, nn.Conv2d)
-    assert open_network("my_networks:one").weights == open_network("my_networks:one").weights
+    state = nn.Conv2d(3, 4, 3).state_dict()
+    torch.save(state, "one.pth")
+    opened = open_network("my_networks:one")
+    assert isinstance(opened.network, nn.Conv2d)
+    assert torch.equal(opened.network.weight, state["weight"])
+    assert not torch.equal(opened.untrained(0).get_parameter("weight"), state["weight"])
+    assert open_network("my_networks:random=one.pth").weights == opened.weights
     for spec, said in {
+        "my_networks:random": "random weights: give trained ones, my_networks:random=FILE",
         "my_networks:two": "my_networks has no function 'two'",
         "my_networks:text": "my_networks:text returned a str, not a torch.nn.Module",
         "my_networks:fails": r"my_networks:fails cannot be built \(KeyError\): 'x'",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from tbc_models.analysis.similarity import (
     filter_similarity,
 )
 from tbc_models.analysis.similarity_plots import (
+    draw_compared,
     layers_of,
     similarity_conclusions,
     similarity_figure,
@@ -181,6 +183,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
         filter_similarity(network(), images(), "2", channels=1)
     with pytest.raises(ValueError, match=r"'conv2'\) is not a layer of the network"):
         filter_similarity(network(), images(), "conv2")
+    for name in ("method", "filters", "gradient"):
+        wrong: Any = {name: "cod"}
+        with pytest.raises(ValueError, match=rf"^`{name}` \(='cod'\) must be '\w+' or '\w+'$"):
+            filter_similarity(network(), images(), "2", channels=8, **wrong)
+    with pytest.raises(ValueError, match=r"`method` \(='cod'\) must be 'text' or 'code'"):
+        default_layers(network(), images(), method="cod")  # type: ignore[arg-type]
     huge = network()
     nn.init.constant_(huge.get_parameter("0.weight"), 1e308)
     with pytest.raises(ValueError, match=r"patterns of `layer` \(='2'\) are not finite numbers"):
@@ -199,6 +207,8 @@ def test_layers_are_chosen_evenly_over_the_depth() -> None:
         resnet50_v2(stages=2), x, method="code"
     )  # units end without a rectifier
     assert [layer.rpartition(".")[2][:4] for layer in chosen] == ["relu"] * 4
+    pooled = nn.Sequential(network().float(), nn.AdaptiveAvgPool2d(1), nn.ReLU())
+    assert default_layers(pooled, x, method="code") == ["0.1", "0.3"]  # the last is a single pixel
     with pytest.raises(ValueError, match="has no convolutions larger than 1x1: name `layers`"):
         default_layers(with_filters([1.0, 1.0]), POSITIVE)
 
@@ -213,11 +223,40 @@ def test_the_untrained_control_depends_on_its_seed_alone() -> None:
     assert weights_digest(one) == weights_digest(same) != weights_digest(other)
     assert not one.training
     assert torch.equal(one.layer1[0].bn2.weight, torch.ones(64))  # type: ignore[union-attr, index]
-    trained = network(7)
-    drawn = [
-        build_untrained(lambda: network(7), s, trained=weights_digest(trained)) for s in (0, 1)
-    ]
-    assert len({weights_digest(one) for one in (trained, *drawn)}) == 3
+
+
+def test_the_untrained_control_has_no_trained_weights() -> None:
+    drawn = [build_untrained(lambda: network(7), seed) for seed in (0, 1)]
+    assert len({weights_digest(one) for one in (network(7), *drawn)}) == 3
+
+    def half() -> nn.Module:
+        """A trained stem, a head with random weights, and a constant."""
+        made = nn.Sequential(network(7), nn.Conv2d(8, 2, 1), nn.Conv2d(2, 2, 1))
+        nn.init.zeros_(made[2].get_parameter("weight"))
+        return made
+
+    control = build_untrained(half, 0)
+    own, trained = control.get_parameter("0.2.weight"), network(7).get_parameter("2.weight")
+    assert not torch.isclose(own, trained).any()
+
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.eye(3))
+
+    with pytest.raises(ValueError, match=r"parameter 'table' the same values whatever the seed"):
+        build_untrained(Table, 0)
+
+
+def test_only_the_scales_of_normalisation_layers_become_one() -> None:
+    def build() -> nn.Module:
+        made = nn.Sequential(nn.PReLU(init=0.0), nn.GroupNorm(2, 4), nn.BatchNorm2d(4))
+        nn.init.zeros_(made[1].get_parameter("weight"))
+        return made
+
+    control = build_untrained(build, 0)
+    assert control.get_parameter("0.weight").tolist() == [0]
+    assert control.get_parameter("1.weight").tolist() == [1] * 4
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +309,38 @@ def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
         for layer in ("0", "2")
     )
     assert told[-1] == f"wide, trained: its mean is below that of plain in {below} of 2 layers."
+
+
+def test_layers_are_paired_by_name_or_by_depth(report: dict[str, Any]) -> None:
+    def renamed(layers: dict[str, str]) -> dict[str, Any]:
+        """The report with other layers of the network "wide"; those without a name are left out."""
+        wide = [row for row in report["rows"] if row["network"] == "wide"]
+        others = [row for row in report["rows"] if row["network"] != "wide"]
+        wide = [row | {"layer": layers[row["layer"]]} for row in wide if row["layer"] in layers]
+        return report | {"rows": others + wide}
+
+    def compared(some: dict[str, Any]) -> list[str]:
+        figure = Figure()
+        draw_compared(some, figure)
+        return [axes.get_title() for axes in figure.axes]
+
+    swapped = {**report, "rows": report["rows"][::-1]}  # "wide" comes first, "2" before "0"
+    assert compared(swapped) == ["2", "0"]
+    mixed = renamed({"2": "2", "0": "0"})
+    mixed["rows"] = mixed["rows"][:-8] + mixed["rows"][-8:][::-1]  # of "wide", "2" before "0"
+    assert layers_of(mixed, "wide") == ["2", "0"]
+    assert compared(mixed) == ["0", "2"]
+    assert similarity_conclusions(mixed)[-1] == similarity_conclusions(report)[-1]
+    other = renamed({"0": "a", "2": "b"})
+    assert compared(other) == ["0 / a", "2 / b"]
+    assert similarity_conclusions(other)[-1].endswith("of 2 layers, compared in order of depth.")
+    fewer = renamed({"2": "2"})
+    assert similarity_conclusions(fewer)[-1] == (
+        "wide and plain have different numbers of layers: not compared."
+    )
+    assert len(similarity_figure(fewer).subfigs) == 2
+    with pytest.raises(ValueError, match="plain, wide have different numbers of layers"):
+        compared(fewer)
 
 
 def test_the_bins_are_those_of_the_published_code() -> None:

@@ -55,6 +55,8 @@ def test_layers_without_blocks_have_no_such_means(images: torch.Tensor) -> None:
     assert within_and_between(plain, found) is None
     stored = filter_similarity(network(), images, "2", channels=4, filters="stored")
     assert within_and_between(network(), stored) is None
+    code = filter_similarity(network(), images, "2", channels=8, method="code")
+    assert within_and_between(network(), code) is None
 
 
 def test_the_report_and_its_table_have_both_means(images: torch.Tensor) -> None:

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from tbc_models.analysis.similarity_plots import similarity_conclusions
 from tbc_models.cli import app
-from tests.runs import refused, settings, tbc, write_weights
+from tbc_models.cli.opened import open_network
+from tests.runs import go, refused, settings, tbc, write_weights
 
 PLAIN, TIED = "resnet20.cifar10", "tbc_resnet20.cifar10"
 QUICK = ("--count", "2", "--channels", "3", "--layers", "conv1,layer2.0.conv1")
@@ -70,9 +71,28 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path: Path) -> None:
     assert "±: half-widths of 95 % intervals over seeds." in told
 
 
-def test_networks_with_the_same_name_get_their_weights_as_a_name() -> None:
-    told = tbc("similarity", PLAIN, PLAIN, *QUICK, "--control", "none")
-    assert f"{PLAIN} (2bec0d), trained" in told
+def test_networks_with_the_same_name_get_their_weights_as_a_name(tmp_path: Path) -> None:
+    files = [tmp_path / name / "weights.safetensors" for name in ("a/net", "b/net")]
+    for epochs, file in enumerate(files, 1):
+        file.parent.mkdir(parents=True)
+        write_weights(file, settings(epochs=epochs, seed=epochs))
+    told = tbc(
+        *("similarity", *files, "--images", "digits", "--count", "2", "--control", "none"),
+        *("--layers", "layer1.0.conv1,layer1.0.conv1", "--json", str(tmp_path / "s.json")),
+    )
+    assert f"net ({open_network(str(files[1])).weights[:6]})," in told
+    rows = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert len(rows) == 2  # one for each network, although the layer is named twice
+
+
+def test_a_network_that_is_there_twice_is_no_second_seed(tmp_path: Path) -> None:
+    told = refused("similarity", PLAIN, TIED, PLAIN, *QUICK)
+    assert told.endswith(f"{PLAIN} and {PLAIN} have the same weights: name one of them")
+    go(settings(epochs=1, seed=1), tmp_path / "run")
+    start = tmp_path / "start.safetensors"  # other weights of the same settings and seed
+    write_weights(start, settings(epochs=1, seed=1))
+    told = refused("similarity", tmp_path / "run/last.ckpt", start, "--images", "digits")
+    assert "are from runs with the same settings and seed: name one of them" in told
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d, TiedBlockLinear
-from tbc_models.analysis.guided import check_images, evaluating
+from tbc_models.analysis.guided import check_choice, check_images, evaluating
 from tbc_models.data.errors import first_line
 
 Method = Literal["text", "code"]
@@ -32,7 +32,7 @@ class ComputedLayer(NamedTuple):
         calls: number of times that it is called.
         kernel: larger side of the kernel of a convolution; 0 for other modules.
         convolutions: number of convolutions larger than 1x1 in it.
-        rectified: whether its output is a map without negative values.
+        rectified: whether its output is a map of more than one pixel without negative values.
         output: number of its first output; modules that return the same tensor have the same one.
     """
 
@@ -83,7 +83,7 @@ def computed_layers(network: nn.Module, images: Tensor) -> list[ComputedLayer]:
                     "calls": 1,
                     "kernel": _kernel(module),
                     "convolutions": sum(_kernel(part) > 1 for part in module.modules()),
-                    "rectified": output.ndim == 4 and bool((output >= 0).all()),
+                    "rectified": _is_rectified_map(output),
                     "output": next(i for i, one in enumerate(outputs) if one is output),
                 }
 
@@ -120,7 +120,8 @@ def default_layers(
         Their names; all, if there are fewer.
 
     Raises:
-        ValueError: if there are none, or the network does not take the images.
+        ValueError: if there are none, there is no such method, or the network does not take the
+            images.
 
     Example:
         >>> import timm
@@ -130,6 +131,7 @@ def default_layers(
         >>> default_layers(network, images, method="code")
         ['layer1', 'layer2', 'layer3', 'layer4']
     """
+    check_choice("method", method, Method)
     layers = [layer for layer in computed_layers(network, images) if layer.calls == 1]
     if method == "text":
         chosen = [layer.name for layer in layers if layer.kernel > 1]
@@ -161,6 +163,10 @@ def _rectified_maps(network: nn.Module, layers: list[ComputedLayer]) -> list[str
     return [
         layer.name for layer in maps if isinstance(network.get_submodule(layer.name), _RECTIFIERS)
     ]
+
+
+def _is_rectified_map(output: Tensor) -> bool:
+    return output.ndim == 4 and output[0, 0].numel() > 1 and bool((output >= 0).all())
 
 
 def _kernel(module: nn.Module) -> int:

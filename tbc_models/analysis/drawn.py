@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models.analysis.computed import ComputedLayer, computed_layers
-from tbc_models.analysis.guided import check_layer
+from tbc_models.analysis.guided import check_choice, check_layer
 
 Filters = Literal["responses", "stored"]
 
@@ -87,7 +87,8 @@ def filter_channels(
         The channels of each filter.
 
     Raises:
-        ValueError: if "stored" is asked of a layer that is not a convolution.
+        ValueError: if `filters` is neither, or "stored" is asked of a layer that is not a
+            convolution.
 
     Example:
         >>> import torch
@@ -96,6 +97,7 @@ def filter_channels(
         >>> filter_channels(network, layer, "stored")
         [(0, 2), (1, 3)]
     """
+    check_choice("filters", filters, Filters)
     if filters == "responses":
         return [(channel,) for channel in range(layer.channels)]
     module = network.get_submodule(layer.name)

@@ -10,14 +10,16 @@ derivative of the rectifier. The first is a hook on the rectifier's result, whic
 the forward pass runs: a `TorchFunctionMode` sees every function that is called, so it also sees
 rectifiers that are functions, work in place, or are one module that is used several times.
 
-Rectifiers are ReLU, ReLU6, and `hardtanh` and `clamp` with a lower bound of 0. Other activations
-keep their own derivative, also leaky ones, which block no gradient that could be guided.
+Rectifiers are ReLU, ReLU6, `hardtanh` and `clamp` with a lower bound of 0, and `threshold` with 0
+for both of its numbers. Other activations keep their own derivative, also leaky ones, which block
+no gradient that could be guided. Those that are written with a rectifier, such as timm's
+`hard_sigmoid`, have that rectifier guided.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,7 @@ _PIXELS = 200_704
 _RECTIFIERS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
 _CLAMPS = {
     F.hardtanh: "min_val",
+    F.hardtanh_: "min_val",
     torch.clamp: "min",
     torch.clamp_: "min",
     torch.clip: "min",
@@ -50,6 +53,9 @@ _CLAMPS = {
     Tensor.clamp_min_: "min",
 }
 """Functions that are rectifiers if their lower bound, the second argument, is 0; and its name."""
+
+_THRESHOLDS = (F.threshold, torch.threshold, torch.threshold_)
+"""Rectifiers if the least value and what replaces smaller ones are both 0."""
 
 
 def guided_backprop(
@@ -126,7 +132,7 @@ def gradient_patterns(
         For each batch of n images, and for each layer, its name and (groups, n, C, H, W).
 
     Raises:
-        ValueError: as `guided_backprop`.
+        ValueError: as `guided_backprop`, or if `gradient` is neither.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
@@ -135,6 +141,7 @@ def gradient_patterns(
         ...     print(layer, tuple(patterns.shape))
         1 (2, 3, 1, 4, 4)
     """
+    check_choice("gradient", gradient, Gradient)
     for layer in wanted:
         check_layer(network, layer)
     check_images(network, images)
@@ -177,9 +184,30 @@ def check_layer(network: nn.Module, layer: str) -> None:
     names = [name for name, _ in network.named_modules() if name]
     if layer not in names:
         near = get_close_matches(layer, names, n=3, cutoff=0.0)
-        raise ValueError(
-            f"`layer` (={layer!r}) is not a layer of the network; did you mean {', '.join(near)}?"
-        )
+        hint = f"; did you mean {', '.join(near)}?" if near else ", which contains no modules"
+        raise ValueError(f"`layer` (={layer!r}) is not a layer of the network{hint}")
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Check that an argument has one of the values that it can have.
+
+    Args:
+        name: the argument.
+        value: what it is.
+        choices: a `Literal` of the values.
+
+    Raises:
+        ValueError: if it is none of them.
+
+    Example:
+        >>> check_choice("gradient", "guide", Gradient)
+        Traceback (most recent call last):
+        ...
+        ValueError: `gradient` (='guide') must be 'guided' or 'ordinary'
+    """
+    if value not in get_args(choices):
+        right = " or ".join(map(repr, get_args(choices)))
+        raise ValueError(f"`{name}` (={value!r}) must be {right}")
 
 
 class _Reached(Exception):  # noqa: N818 (it is not an error)
@@ -198,19 +226,27 @@ class _Guiding(TorchFunctionMode):
     ) -> Any:
         options = options or {}
         result = function(*arguments, **options)  # the functions that this one calls are not seen
-        if function in _RECTIFIERS or _clamps_at_zero(function, arguments, options):
+        if function in _RECTIFIERS or _cuts_at_zero(function, arguments, options):
             self.rectifiers += 1
             if result.requires_grad:
                 result.register_hook(lambda gradient: gradient.clamp(min=0))
         return result
 
 
-def _clamps_at_zero(function: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
-    name = _CLAMPS.get(function)
-    if name is None:
+def _cuts_at_zero(function: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    if function in _THRESHOLDS:
+        names = ["threshold", "value"]
+    elif function in _CLAMPS:
+        names = [_CLAMPS[function]]
+    else:
         return False
-    least = arguments[1] if len(arguments) > 1 else options.get(name)
-    return isinstance(least, (int, float)) and least == 0
+    given = [
+        arguments[place] if len(arguments) > place else options.get(name)
+        for place, name in enumerate(names, 1)
+    ]
+    return all(
+        isinstance(one, (int, float)) or (isinstance(one, Tensor) and not one.ndim) for one in given
+    ) and not any(given)
 
 
 @contextmanager

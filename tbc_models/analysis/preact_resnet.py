@@ -1,9 +1,10 @@
 """ResNet-50 v2 with normalisation before each convolution (He et al. 2016, Identity Mappings).
 
-In the order of MXNet Gluon, as the ONNX Model Zoo has it as resnet50-v2-7: the images are
-normalised by a layer of their own, a unit's stride is in its 3x3 convolution, and the shortcut of a
-stage's first unit is fed by the unit's first rectifier. Neither timm nor torchvision has this
-network. It is here so that those public weights can be analysed:
+In the order of MXNet Gluon, as the ONNX Model Zoo has it as resnet50-v2-7: the images, which are
+normalised by ImageNet's statistics first, are normalised once more by a layer of the network; a
+unit's stride is in its 3x3 convolution; and the shortcut of a stage's first unit is fed by the
+unit's first rectifier. Neither timm nor torchvision has this network. It is here so that those
+public weights can be analysed:
 
     tbc similarity tbc_models.analysis.preact_resnet:resnet50_v2_features=FILE
 """

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from tbc_models.analysis.computed import Method
 from tbc_models.analysis.drawn import Filters, draw_filters
-from tbc_models.analysis.guided import Gradient, Progress, gradient_patterns
+from tbc_models.analysis.guided import Gradient, Progress, check_choice, gradient_patterns
 
 BINS = 41
 """Number of bins of a histogram, as in the published code."""
@@ -87,10 +87,14 @@ def bin_edges(method: Method) -> NDArray[np.float64]:
     Returns:
         The edges, one more than there are bins.
 
+    Raises:
+        ValueError: if there is no such method.
+
     Example:
         >>> len(bin_edges("text"))
         42
     """
+    check_choice("method", method, Method)
     return np.linspace(-1 if method == "text" else 0, 1, BINS + 1)
 
 
@@ -128,8 +132,9 @@ def filter_similarity(
         The similarity of each pair, their histogram and mean, and the number of dead filters.
 
     Raises:
-        ValueError: as `guided_backprop`; and if the layer has fewer filters than asked for, fewer
-            than two are not dead, or "stored" is asked of a layer that is not a convolution.
+        ValueError: as `guided_backprop`; if `method`, `filters` or `gradient` is misspelt; if the
+            layer has fewer filters than asked for, or fewer than two are not dead; or if
+            "stored" is asked of a layer that is not a convolution.
 
     Example:
         >>> import torch
@@ -194,6 +199,8 @@ def filter_similarities(
         >>> [(one.layer, one.depth) for one in found]
         [('0', 1), ('2', 2)]
     """
+    check_choice("method", method, Method)
+    check_choice("gradient", gradient, Gradient)
     drawn = draw_filters(network, images, layers, channels=channels, filters=filters, seed=seed)
     wanted = {layer: own.channels for layer, own in drawn.items()}
     pools: dict[str, _AveragedPatterns | _Correlations] = {

@@ -20,7 +20,7 @@ MEASURES = {"text": "cosine of averaged patterns", "code": "|correlation| of pat
 
 
 def similarity_figure(report: Row) -> Figure:
-    """Draw everything: histograms by depth, networks over one another, and matrices.
+    """Draw everything: histograms by depth, networks over one another if comparable, and matrices.
 
     Args:
         report: what `similarity_study` returned.
@@ -35,12 +35,13 @@ def similarity_figure(report: Row) -> Figure:
         2
     """
     names, layers = networks_of(report), _number_of_layers(report)
-    heights = [3.2, *[2.8] * (len(names) > 1), 2.2 * len(names)]
+    compared = len(names) > 1 and bool(_paired_layers(report, names))
+    heights = [3.2, *[2.8] * compared, 2.2 * len(names)]
     width = max(4.2 * len(names), 2.4 * layers)
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     draw_depths(report, parts[0])
-    if len(names) > 1:
+    if compared:
         draw_compared(report, parts[1])
     draw_matrices(report, parts[-1])
     return figure
@@ -123,9 +124,14 @@ def draw_depths(report: Row, figure: FigureBase) -> None:
 def draw_compared(report: Row, figure: FigureBase) -> None:
     """Draw the histograms of the networks over one another, layer by layer, as Fig. 9 does.
 
+    Layers are paired by name if all networks have the same, otherwise in order of depth.
+
     Args:
         report: what `similarity_study` returned.
         figure: where to draw, an axes for each layer.
+
+    Raises:
+        ValueError: if the networks have different numbers of layers.
 
     Example:
         >>> row = {"weights": "trained", "layer": "conv1", "depth": 1, "histogram": [1] * 41}
@@ -136,22 +142,20 @@ def draw_compared(report: Row, figure: FigureBase) -> None:
         'conv1'
     """
     names = networks_of(report)
-    for place, axes in enumerate(_axes(figure, 1, _number_of_layers(report))[0]):
-        titles = []
-        for i, name in enumerate(names):
-            layers = layers_of(report, name)
-            if place >= len(layers):
-                continue
-            titles.append(layers[place])
+    pairs = _paired_layers(report, names)
+    if not pairs:
+        raise ValueError(f"{', '.join(names)} have different numbers of layers: name the `layers`")
+    grid = _axes(figure, 1, len(pairs))[0]
+    for axes, layers in zip(grid, pairs, strict=True):
+        for i, (name, layer) in enumerate(zip(names, layers, strict=True)):
             for weights, style in (("trained", "-"), ("untrained", "--")):
-                if own := select_rows(report, name, weights, layers[place]):
+                if own := select_rows(report, name, weights, layer):
                     label = name if weights == "trained" else None
                     _curve(axes, report, own, style, COLOURS[i % len(COLOURS)], label)
         axes.set_ylim(bottom=0)
-        axes.set_title(" / ".join(dict.fromkeys(titles)), fontsize=9)
+        axes.set_title(" / ".join(dict.fromkeys(layers)), fontsize=9)
         axes.set_xlabel("similarity" + _dashed(report), fontsize=8)
-        if not place:
-            axes.legend(frameon=False, fontsize=7)
+    grid[0].legend(frameon=False, fontsize=7)
 
 
 def draw_matrices(report: Row, figure: FigureBase) -> None:
@@ -310,6 +314,8 @@ def mean_in_words(rows: Sequence[Row]) -> str:
 def similarity_conclusions(report: Row) -> list[str]:
     """State how the mean similarity changes with depth, and how networks differ.
 
+    Layers are paired by name if both networks have the same, otherwise in order of depth.
+
     Args:
         report: what `similarity_study` returned.
 
@@ -333,16 +339,30 @@ def similarity_conclusions(report: Row) -> list[str]:
                 sentences.append(f"{name}, {weights}: from {' to '.join(told)}.")
     first, *others = networks_of(report)
     for name in others:
-        pairs = list(zip(layers_of(report, first), layers_of(report, name), strict=False))
+        if not (pairs := _paired_layers(report, [first, name])):
+            sentences.append(f"{name} and {first} have different numbers of layers: not compared.")
+            continue
+        how = "" if all(its == own for its, own in pairs) else ", compared in order of depth"
         below = sum(
             _mean(select_rows(report, name, "trained", own))
             < _mean(select_rows(report, first, "trained", its))
             for its, own in pairs
         )
         sentences.append(
-            f"{name}, trained: its mean is below that of {first} in {below} of {len(pairs)} layers."
+            f"{name}, trained: its mean is below that of {first} in {below} of {len(pairs)} layers"
+            f"{how}."
         )
     return sentences
+
+
+def _paired_layers(report: Row, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Pair the layers of networks by name or, if equally many, by depth; none otherwise."""
+    layers = [layers_of(report, name) for name in names]
+    if all(set(own) == set(layers[0]) for own in layers):
+        return [(layer,) * len(names) for layer in layers[0]]
+    if any(len(own) != len(layers[0]) for own in layers):
+        return []
+    return list(zip(*layers, strict=True))
 
 
 def _mean(rows: Sequence[Row]) -> float:

@@ -138,7 +138,8 @@ def within_and_between(network: nn.Module, found: Similarity) -> tuple[float, fl
 
     Returns:
         Both means; None if the layer is not a convolution with blocks or groups, if stored filters
-        were compared, or if there are no pairs of one kind.
+        were compared, if there are no pairs of one kind, or for method "code", whose mean drops
+        values that the matrix has.
 
     Example:
         >>> import torch
@@ -149,7 +150,9 @@ def within_and_between(network: nn.Module, found: Similarity) -> tuple[float, fl
         0.0
     """
     layer = network.get_submodule(found.layer)
-    if not isinstance(layer, nn.Conv2d | TiedBlockConv2d) or found.filters == "stored":
+    if not isinstance(layer, nn.Conv2d | TiedBlockConv2d):
+        return None
+    if found.filters == "stored" or found.method == "code":
         return None
     parts = layer.groups * getattr(layer, "blocks", 1)
     part = np.array(found.channels) // (layer.out_channels // parts)

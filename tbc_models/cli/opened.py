@@ -135,8 +135,11 @@ class Opened:
 
         Returns:
             The network, in evaluation mode.
+
+        Raises:
+            ValueError: as `build_untrained`.
         """
-        return build_untrained(self.build, seed, trained=self.weights)
+        return build_untrained(self.build, seed)
 
 
 def open_network(spec: str) -> Opened:
@@ -145,17 +148,18 @@ def open_network(spec: str) -> Opened:
     Args:
         spec: the name of a network with trained weights, ours or timm's, such as
             ``resnet20.cifar10``; a checkpoint of `tbc train`; a safetensors file that says its
-            network; or ``MODULE:FUNCTION``, a function that returns the network when it is called
-            without arguments, such as ``torchvision.models:squeezenet1_1``. After a name or a
-            function, ``=FILE`` gives the weights, a safetensors file or one that `torch.save`
-            wrote: ``resnet50=weights.pth``.
+            network; or ``MODULE:FUNCTION=FILE``, a function that returns the network when it is
+            called without arguments, such as ``torchvision.models:squeezenet1_1``. ``=FILE`` gives
+            the weights, a safetensors file or one that `torch.save` wrote. A function that loads
+            its weights itself needs no file. After a name, a file replaces the weights:
+            ``resnet50=weights.pth``.
 
     Returns:
         The network.
 
     Raises:
-        RunError: if there is no such network, it cannot be built, or its weights cannot be loaded
-            or do not fit.
+        RunError: if there is no such network, it cannot be built, or its weights cannot be loaded,
+            do not fit, or are random.
         OSError: if a file cannot be read.
 
     Example:
@@ -175,15 +179,24 @@ def open_network(spec: str) -> Opened:
         if not timm.is_model(name):
             raise RunError(f"{name} is not a network{registry.nearest(name)}")
         build, label = partial(registry.create, name), name
+    network = _built(build, name, seed=0)
+    if file:
+        _load(network, Path(file), name)
+    elif weights_digest(network) != weights_digest(_built(build, name, seed=1)):
+        raise RunError(
+            f"{name} builds a network with random weights: give trained ones, {name}=FILE"
+        )
+    return _opened(label, network, build)
+
+
+def _built(build: Callable[[], nn.Module], name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         with _in_one_line(f"{name} cannot be built"):
             network = build()
     if not isinstance(network, nn.Module):
         raise RunError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
-    if file:
-        _load(network, Path(file), name)
-    return _opened(label, network, build)
+    return network
 
 
 def _open_source(where: str) -> Opened:

@@ -36,7 +36,7 @@ app = typer.Typer()
     epilog="Examples:\n\n"
     "- `tbc similarity resnet20.cifar10 tbc_resnet20.cifar10 --plot similarity.png`\n\n"
     "- `tbc similarity resnet50 --images photos --method code --json similarity.json`\n\n"
-    "- `tbc similarity torchvision.models:vgg16=vgg16.pth --layers features.5 features.28`\n\n"
+    "- `tbc similarity torchvision.models:vgg16=vgg16.pth --layers features.5,features.28`\n\n"
     "- `tbc similarity runs/plain-*/last.ckpt runs/tied-*/last.ckpt --images cifar10`",
 )
 def similarity_command(
@@ -45,9 +45,9 @@ def similarity_command(
         typer.Argument(
             metavar="NETWORK...",
             help="Name of a network with trained weights, of this package or of timm; a checkpoint "
-            "or safetensors file; or MODULE:FUNCTION, which builds a network. =FILE after a name "
-            "or function gives its weights. Checkpoints that differ only in their seed are "
-            "averaged.",
+            "or safetensors file; or MODULE:FUNCTION=FILE, a function that builds a network, and "
+            "the file of its weights; NAME=FILE gives a named network other weights. Checkpoints "
+            "that differ only in their seed are averaged.",
         ),
     ],
     images: Annotated[
@@ -127,7 +127,8 @@ def similarity_command(
         from tbc_models.cli.opened_images import open_images
 
         opened = [open_network(one) for one in networks]
-        chosen = [name for text in layers or () for name in text.split(",")]
+        _require_different(networks, opened)
+        chosen = list(dict.fromkeys(name for text in layers or () for name in text.split(",")))
         for one in opened:
             for layer in chosen:
                 check_layer(one.network, layer)
@@ -166,6 +167,19 @@ def _control(text: str) -> range:
             f"{text!r} must be a number of seeds, from 1, or none.", param_hint="--control"
         )
     return range(int(text))
+
+
+def _require_different(names: "list[str]", opened: "list[Opened]") -> None:
+    """Refuse a network that is there twice: it would count as two seeds."""
+    for i, one in enumerate(opened):
+        for name, other in zip(names[:i], opened[:i], strict=True):
+            if one.weights == other.weights:
+                raise ValueError(f"{name} and {names[i]} have the same weights: name one of them")
+            if one.run and (one.run, one.seed) == (other.run, other.seed):
+                raise ValueError(
+                    f"{name} and {names[i]} are from runs with the same settings and seed: name "
+                    "one of them"
+                )
 
 
 def _labels(opened: "list[Opened]") -> list[str]:
