@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
@@ -211,6 +212,18 @@ def test_layers_are_chosen_evenly_over_the_depth() -> None:
     assert default_layers(pooled, x, method="code") == ["0.1", "0.3"]  # the last is a single pixel
     with pytest.raises(ValueError, match="has no convolutions larger than 1x1: name `layers`"):
         default_layers(with_filters([1.0, 1.0]), POSITIVE)
+
+
+def test_images_smaller_than_the_total_stride_are_refused() -> None:
+    resnet = torchvision.models.resnet18()  # timm's networks state their stride, this one does not
+    for size in (16, 31):
+        with pytest.raises(
+            ValueError, match=r"at least 32x32 pixels, the .* to 'layer4\.0\.conv1'"
+        ):
+            computed_layers(resnet, torch.zeros(1, 3, 32, size))
+    assert computed_layers(resnet, torch.zeros(1, 3, 32, 32))[-1].name == "fc"
+    squeezenet = torchvision.models.squeezenet1_1()  # without padding
+    assert computed_layers(squeezenet, torch.zeros(1, 3, 33, 33))[-1].name == "classifier"
 
 
 def test_the_untrained_control_depends_on_its_seed_alone() -> None:

@@ -19,6 +19,7 @@ Method = Literal["text", "code"]
 
 _WITH_WEIGHTS = (nn.Conv2d, nn.Linear, TiedBlockConv2d, TiedBlockLinear)
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
+_WITH_STRIDE = (nn.Conv2d, TiedBlockConv2d, nn.MaxPool2d)
 
 
 class ComputedLayer(NamedTuple):
@@ -57,7 +58,8 @@ def computed_layers(network: nn.Module, images: Tensor) -> list[ComputedLayer]:
         The modules, in the order in which they finish; the network itself is not among them.
 
     Raises:
-        ValueError: if the network does not take the images.
+        ValueError: if the network does not take the images, or they are smaller than the product of
+            the strides of its convolutions and max pooling up to some layer.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
@@ -68,11 +70,14 @@ def computed_layers(network: nn.Module, images: Tensor) -> list[ComputedLayer]:
     found: dict[str, dict[str, Any]] = {}
     outputs: list[Tensor] = []  # they are kept, since the ids of tensors that are gone return
     depth = 0
+    strides = {tuple(images.shape[-2:]): (1, 1)}
 
     def hook_of(name: str, module: nn.Module) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
+        def hook(_: nn.Module, given: Any, output: Any) -> None:
             nonlocal depth
             depth += isinstance(module, _WITH_WEIGHTS)
+            if isinstance(module, _WITH_STRIDE) and given:
+                _follow_stride(strides, name, module, given[0], output)
             if name in found:
                 found[name]["calls"] += 1
             elif isinstance(output, Tensor) and output.ndim in (2, 4):
@@ -101,6 +106,28 @@ def computed_layers(network: nn.Module, images: Tensor) -> list[ComputedLayer]:
         for handle in handles:
             handle.remove()
     return [ComputedLayer(name, **facts) for name, facts in found.items()]
+
+
+def _follow_stride(
+    strides: dict[tuple[int, ...], tuple[int, int]],
+    name: str,
+    module: nn.Module,
+    given: Tensor,
+    output: Tensor,
+) -> None:
+    """Multiply the stride of maps of the size given; the first size is that of the images."""
+    before = strides.get(tuple(given.shape[-2:]))
+    if before is None:  # after what is not followed, such as pooling to one pixel
+        return
+    own: Any = module.stride
+    own = own if isinstance(own, tuple) else (own, own)
+    after = before[0] * own[0], before[1] * own[1]
+    height, width = next(iter(strides))
+    if height < after[0] or width < after[1]:
+        raise ValueError(
+            f"they must be at least {after[0]}x{after[1]} pixels, the total stride up to {name!r}"
+        )
+    strides.setdefault(tuple(output.shape[-2:]), after)
 
 
 def default_layers(
