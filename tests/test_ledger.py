@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import typer
 from rich.cells import cell_len
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from tbc_models import results
 from tbc_models.cli import app
+from tbc_models.networks.pretrained import shipped_networks
 from tbc_models.networks.registry import build
 from tbc_models.paper import ledger as made
 from tbc_models.paper.claims import MEANINGS, Claim, LedgerRow, Status
@@ -129,6 +132,13 @@ def parsed(command: str) -> None:
         rest = [*context._protected_args, *context.args]
         name, found, rest = found.resolve_command(context, rest)
         context = found.make_context(name, rest, parent=context)
+    values = context.params
+    if name == "summary":
+        assert timm.is_model(values["name"]), command
+    if name == "table":
+        assert values["number"] in map(str, TABLES), command
+    if name == "ledger":
+        made.claims(values["where"])
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -147,6 +157,9 @@ def test_the_command_of_a_report_exists(file: Path) -> None:
         ("tbc tables 1", "No such command"),
         ("tbc check --operators SC", "No such option"),
         ("tbc check --operator XYZ", "'XYZ' is not one of"),
+        ("tbc summary nope", "nope"),
+        ("tbc table 9", "9"),
+        ("tbc ledger --where 'Fig. 99'", "must be part of a place"),
         ("tbc detect train", "Missing parameter"),
         ("tcb check", "tcb check"),
         ("python -m tests.conformances", "tests.conformances"),
@@ -265,6 +278,32 @@ def test_numbers_of_times_and_trainings_are_those_of_the_files() -> None:
     }
     tied, group = (sum(top1) / len(top1) for top1 in pair.values())
     assert f"mnist B = 4 {100 * (tied - group):+.2f} [" in row("abstract-better-than-gc").ours
+    mixer = {n["name"]: n for n in report("ablation-mixer")["networks"]}
+    more = mixer["concatenate"]["parameters"] - mixer["sum"]["parameters"]
+    assert f"with +{more / 1000:.1f} k parameters" in row("bottleneck-sum").ours
+    steps = [
+        r["ms"]["tied_block_conv2d"][0] / r["ms"]["SC"][0]
+        for r in report("layers-cpu")["rows"]
+        if r["case"]["training"] and r["case"]["layout"] == "channels_last"
+        if (r["case"]["kernel_size"], r["case"]["blocks"]) == (3, 4)
+    ]
+    if not (ROOT / "docs" / "_results" / "layers-cuda.json").exists():
+        mean = sum(steps) / len(steps)
+        assert f"{mean:.2f} at B = 4" in row("introduction-memory-access").ours
+    found = [
+        s["difference"]["mean"] * (s["p_holm"] < 0.05)
+        for name in ("compare-mnist", "compare-digits")
+        for s in report(name)["statistics"]
+        if s["network"].startswith("TBC ") and s["panel"] == "macs" and "difference" in s
+    ]
+    better, worse = sum(n > 0 for n in found), sum(n < 0 for n in found)
+    assert f"of {len(found)} comparisons with SC at equal MACs" in row("summary-consistent").ours
+    assert f"TBC is better in {better} and worse in {worse};" in row("summary-consistent").ours
+    (file,) = (one.file for one in shipped_networks() if one.name == "resnet20.cifar10")
+    with safe_open(file, framework="pt") as opened:
+        facts = json.loads(opened.metadata()["facts"])
+    top1 = 100 * facts["correct"] / facts["images"]
+    assert f"{top1:.1f} % top-1; tied" in row("introduction-frameworks").ours
     tying = report("tying-cifar10")["rows"][0]
     assert f"{100 * tying['at_once']:.1f} % top-1" in row("introduction-reuse").ours
 

@@ -130,15 +130,29 @@ def tied_against_group() -> Finding:
     return agreed(group == 4 * tied, ours)
 
 
+def _inputs_of_an_output(channels: int, groups: int, blocks: int) -> int:
+    """Count the input channels that the first output of a TGC depends on."""
+    weight = torch.ones(channels // blocks, channels // (groups * blocks), 1, 1)
+    one_each = torch.eye(channels)[:, :, None, None]
+    outputs = tied_block_conv2d(one_each, weight, groups=groups, blocks=blocks)
+    return int((outputs[:, 0] != 0).sum())
+
+
+def isolated() -> Finding:
+    """Count the input channels that an output of GC and of DW depends on."""
+    channels = 8
+    each = ((2, 1), (channels, 1), (1, 2))
+    group, depthwise, tied = (_inputs_of_an_output(channels, *one) for one in each)
+    ours = f"read as connections: an output of GC at G = 2 depends on {group} of {channels} "
+    ours += f"channels, and one of DW on {depthwise}; but one of TBC at B = 2 also on {tied} only. "
+    ours += "The correlation between filters of GC was not measured"
+    return Finding(Status.fits if max(group, depthwise) < channels else Status.otherwise, ours)
+
+
 def inputs_read() -> Finding:
     """Count the input channels that an output of TBC depends on: as many as in GC."""
     channels, blocks = 8, 2
-    shares = []
-    for groups, tied in ((1, blocks), (blocks, 1)):
-        weight = torch.ones(channels // tied, channels // (groups * tied), 1, 1)
-        one_each = torch.eye(channels)[:, :, None, None]
-        outputs = tied_block_conv2d(one_each, weight, groups=groups, blocks=tied)
-        shares.append(int((outputs[:, 0] != 0).sum()))
+    shares = [_inputs_of_an_output(channels, *one) for one in ((1, blocks), (blocks, 1))]
     ours = f"an output of TBC at B = {blocks} depends on {shares[0]} of {channels} channels, and "
     ours += (
         f"one of GC at G = {blocks} on {shares[1]}; the paper's own section on bottlenecks adds a "
@@ -352,6 +366,17 @@ def resnext_bottleneck() -> Finding:
         f"G = {groups} and B = {blocks} in the splits are our choice; the largest of our designs "
         f"of TiedResNeXt101-S has {most:.1f} M parameters, and the paper prints {paper} M",
     )
+
+
+def resnext_settings() -> Finding:
+    """Count the splits of our TiedResNeXt-50 and -50-S, and their widths."""
+    told, agrees = [], True
+    for name, width in (("tied_resnext50", 64), ("tied_resnext50_s", 36)):
+        modules: list[Any] = [*build(name).get_submodule("layer1.0").modules()]
+        found = [m for m in modules if getattr(m, "groups", 1) > 1 and hasattr(m, "in_channels")]
+        agrees = agrees and [m.in_channels for m in found] == 4 * [width]
+        told.append(f"{name} has {len(found)} splits of {found[0].in_channels} channels")
+    return agreed(agrees, f"{' and '.join(told)}; the paper does not give their groups")
 
 
 def resnest_bottleneck() -> Finding:

@@ -1,16 +1,13 @@
 """What the paper says of detection, segmentation and occlusion, claim by claim."""
 
 from tbc_models.paper.claims import Claim, counted, gained, unmeasured, untried
+from tbc_models.paper.claims.commands import CLUSTER, COCO, OCCLUSION, SCENES
 from tbc_models.paper.claims.occlusion import boosts, falls_less, gain_grows, occluded
 
-_COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
 _CITYSCAPES = (
     "tbc detect train --data cityscapes:/data/cityscapes --detector mask-rcnn --backbone "
     "tied_resnet50"
 )
-_OCCLUSION = "tbc detect occlusion runs/plain/last.ckpt runs/tied/last.ckpt --data scenes"
-_SCENES = "occlusion.md#scenes-where-r-is-chosen"
-_CLUSTER = "detection.md#from-imagenet-to-coco-on-a-cluster"
 
 DETECTION: tuple[Claim, ...] = (
     Claim(
@@ -18,8 +15,8 @@ DETECTION: tuple[Claim, ...] = (
         "Detection and segmentation",
         "RetinaNet, Cascade and Mask R-CNN with TiedResNet are better by 2 to 2.5 % in box AP",
         unmeasured("no detector was trained on COCO here"),
-        _COCO.format("cascade-rcnn", "tied_resnet50"),
-        _CLUSTER,
+        COCO.format("cascade-rcnn", "tied_resnet50"),
+        CLUSTER,
     ),
     Claim(
         "detection-heavier",
@@ -27,23 +24,23 @@ DETECTION: tuple[Claim, ...] = (
         '"TiedResNet101 on RetinaNet even greatly outperforms the much heavier-weight '
         'ResNeXt101-64×4d"',
         counted.heavier_resnext,
-        _COCO.format("retinanet", "tied_resnet101"),
-        _CLUSTER,
+        COCO.format("retinanet", "tied_resnet101"),
+        CLUSTER,
     ),
     Claim(
         "detection-masks",
         "Detection and segmentation",
         "AP of masks rises by 1.1 % with TiedResNet-S and by 2.1 % with TiedResNet",
         unmeasured("no detector was trained on COCO here"),
-        _COCO.format("mask-rcnn", "tied_resnet50_s"),
-        _CLUSTER,
+        COCO.format("mask-rcnn", "tied_resnet50_s"),
+        CLUSTER,
     ),
     Claim(
         "detection-always",
         "Detection and segmentation",
         '"No matter how strong the baseline detector is, we always observe a boost in AP"',
         boosts,
-        _OCCLUSION,
+        OCCLUSION,
         "occlusion.md#what-may-be-concluded",
     ),
     Claim(
@@ -51,7 +48,7 @@ DETECTION: tuple[Claim, ...] = (
         "Detection and segmentation",
         '"1× learning schedule is under-saturated"',
         unmeasured("both schedules are there, as --recipe 1x and 2x; neither was run"),
-        _COCO.format("mask-rcnn", "tied_resnet50"),
+        COCO.format("mask-rcnn", "tied_resnet50"),
         "detection.md#recipes",
     ),
     Claim(
@@ -68,24 +65,24 @@ DETECTION: tuple[Claim, ...] = (
         '"AP75 drops by more than 6% at r = 0.8, whereas our TiedResNet only slightly decreases by '
         '0.7%"',
         falls_less,
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "occlusion-gain-grows",
         "Occlusion",
         '"as the occlusion rate becomes larger, the improvement on AP increases from 2.8% to 5.9%"',
         gain_grows("box AP"),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "occlusion-false-positives",
         "Occlusion",
         '"TiedResNet has fewer false positive proposals"',
         occluded("false positives", better=-1),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "occlusion-single-stage",
@@ -93,8 +90,8 @@ DETECTION: tuple[Claim, ...] = (
         '"Why larger gain on single-stage detector?" It localizes better, and such a detector '
         '"does not has a proposal regression layer"',
         unmeasured("no single-stage detector was compared here on a tied and a plain backbone"),
-        _COCO.format("retinanet", "tied_resnet50"),
-        _CLUSTER,
+        COCO.format("retinanet", "tied_resnet50"),
+        CLUSTER,
     ),
     Claim(
         "cityscapes-gain",

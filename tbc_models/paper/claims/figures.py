@@ -2,6 +2,7 @@
 
 from tbc_models.paper.claims import Claim, Status, attention, counted, first_of, unmeasured
 from tbc_models.paper.claims.checked import checked, modules, time_against_blocks
+from tbc_models.paper.claims.commands import COCO, FOCUS, OCCLUSION, SCENES, SIMILARITY
 from tbc_models.paper.claims.occlusion import gain_grows, occluded, readings
 from tbc_models.paper.claims.seen import focus, less_alike, more_alike, narrower
 
@@ -10,15 +11,10 @@ _WRONG = "conventions.md#what-the-papers-text-gets-wrong"
 _BOTTLENECK = (
     "tutorials/05-build-a-tied-bottleneck.md#three-designs-because-the-text-leaves-two-things-open"
 )
-_SCENES = "occlusion.md#scenes-where-r-is-chosen"
-_COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone tied_resnet50 --recipe 2x"
-_OCCLUSION = "tbc detect occlusion runs/plain/last.ckpt runs/tied/last.ckpt --data scenes"
-_FOCUS = "tbc focus resnet20.cifar10 tbc_resnet20.cifar10 --data coco:/data/coco"
 _VGG = (
     "tbc similarity torchvision.models:vgg16=vgg16.pth --images photos "
     "--layers features.2,features.7,features.12"
 )
-_SIMILARITY = "tbc similarity resnet20.cifar10 tbc_resnet20.cifar10 --images embedded"
 
 EQUATIONS: tuple[Claim, ...] = (
     Claim(
@@ -71,10 +67,11 @@ EQUATIONS: tuple[Claim, ...] = (
     ),
     Claim(
         "published-code-order",
-        "Eq. (4)",
-        "The authors' published module computes TGC by folding the blocks into the batch first",
+        "Eq. (4), published code",
+        "Not in the paper: the authors' published module computes TGC by folding the blocks into "
+        "the batch first",
         counted.authors_order,
-        "tbc check --operator TGC",
+        "tbc ledger --where 'published code'",
         "conventions.md#the-order-of-channels",
     ),
 )
@@ -177,7 +174,7 @@ FIGURES: tuple[Claim, ...] = (
         '"TiedResNet consistently outperforms ResNet, ResNeXt and HRNetV2 with much fewer '
         'parameters" in AP on COCO, with RetinaNet, Cascade R-CNN and Mask R-CNN',
         unmeasured("no detector was trained on COCO here"),
-        _COCO.format("retinanet"),
+        COCO.format("retinanet", "tied_resnet50"),
         "detection.md#from-imagenet-to-coco-on-a-cluster",
     ),
     Claim(
@@ -185,47 +182,47 @@ FIGURES: tuple[Claim, ...] = (
         "Fig. 7a",
         '"When r = 0.8, TiedResNet increases by … 5.9% at AP"',
         occluded("box AP"),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "figure-7b",
         "Fig. 7b",
         '"When r = 0.8, TiedResNet increases by 8.3% at AP75"',
         occluded("box AP75"),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "figure-7b-grows",
         "Fig. 7b",
         '"much more effective at handling highly overlapping instances": the lead grows with r',
         gain_grows("box AP75"),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "figure-7c-false-positives",
         "Fig. 7c",
         '"TiedResNet has much fewer false positive proposals"',
         occluded("false positives", better=-1),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "figure-7c-masks",
         "Fig. 7c",
         '"and has a significantly better instance segmentation quality"',
         occluded("mask AP"),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
     Claim(
         "figure-8",
         "Fig. 8",
         '"TiedResNet focusing on target objects more properly than ResNet and ResNeXt"',
         focus,
-        _FOCUS,
+        FOCUS,
         "gradcam.md",
     ),
     Claim(
@@ -234,7 +231,7 @@ FIGURES: tuple[Claim, ...] = (
         '"Our TiedResNet learns less correlated filters than ResNet, with filter similarity '
         'histograms shifted left"',
         less_alike,
-        _SIMILARITY,
+        SIMILARITY,
         "similarity.md",
     ),
 )

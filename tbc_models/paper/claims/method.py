@@ -10,11 +10,10 @@ from tbc_models.paper.claims import (
     gained,
 )
 from tbc_models.paper.claims.checked import modules, time_against_blocks
+from tbc_models.paper.claims.commands import CLUSTER, COCO
 from tbc_models.paper.claims.trained import ablation, against_group, trade_off
 
-_COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
 _DESIGNS = "tutorials/07-reproduce-the-papers-tables.md#what-we-conclude"
-_CLUSTER = "detection.md#from-imagenet-to-coco-on-a-cluster"
 
 METHOD: tuple[Claim, ...] = (
     Claim(
@@ -56,8 +55,8 @@ METHOD: tuple[Claim, ...] = (
         "TBC vs. GC",
         '"TiedResNet-S can even outperform ResNeXt with 2× model size reduction"',
         counted.half_of_resnext,
-        _COCO.format("mask-rcnn", "tied_resnet50_s"),
-        _CLUSTER,
+        COCO.format("mask-rcnn", "tied_resnet50_s"),
+        CLUSTER,
     ),
     Claim(
         "tfc-cost",
@@ -99,6 +98,14 @@ METHOD: tuple[Claim, ...] = (
         counted.default_blocks,
         "tbc summary tied_resnet50_s",
         "tutorials/05-build-a-tied-bottleneck.md#widths-that-eight-does-not-divide",
+    ),
+    Claim(
+        "bottleneck-settings-resnext",
+        "Bottleneck modules",
+        "4s×64w for TiedResNeXt-50 and 4s×36w for TiedResNeXt-50-S",
+        counted.resnext_settings,
+        "tbc summary tied_resnext50",
+        "networks.md#options-of-the-tied-bottleneck",
     ),
     Claim(
         "bottleneck-1-percent",

@@ -11,26 +11,24 @@ from tbc_models.paper.claims import (
     unmeasured,
     untried,
 )
+from tbc_models.paper.claims.commands import (
+    CLUSTER,
+    COCO,
+    FOCUS,
+    IMAGENET,
+    OCCLUSION,
+    SCENES,
+    SIMILARITY,
+)
 from tbc_models.paper.claims.occlusion import gain_grows, occluded
 from tbc_models.paper.claims.seen import focus, less_alike
 from tbc_models.paper.claims.trained import ablation, against, shipped, trade_off
 
-_IMAGENET = "tbc train --model {} --data imagenet:/data/imagenet --recipe paper"
-_COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
-_CITYSCAPES = (
-    "tbc detect train --data cityscapes:/data/cityscapes --detector mask-rcnn --backbone "
-    "tied_resnet50"
-)
-_OCCLUSION = "tbc detect occlusion runs/plain/last.ckpt runs/tied/last.ckpt --data scenes"
-_FOCUS = "tbc focus resnet20.cifar10 tbc_resnet20.cifar10 --data coco:/data/coco"
-_SIMILARITY = "tbc similarity resnet20.cifar10 tbc_resnet20.cifar10 --images embedded"
 _TABLES = "tutorials/07-reproduce-the-papers-tables.md"
 _TABLE_1 = f"{_TABLES}#table-1"
 _TABLE_3 = "tutorials/06-lighten-attention-64-times.md#table-3-se-resnet-50-exactly"
 _TABLE_4 = "tutorials/06-lighten-attention-64-times.md#table-4-and-its-contradiction"
 _ABLATIONS = "compare.md#the-ablations-of-tables-5-and-6-with-a-small-network"
-_SCENES = "occlusion.md#scenes-where-r-is-chosen"
-_CLUSTER = "detection.md#from-imagenet-to-coco-on-a-cluster"
 
 _TOP1, _TOP5 = "top-1 (%)", "top-5 (%)"
 
@@ -71,7 +69,7 @@ RESULTS: tuple[Claim, ...] = (
         "SGD with momentum 0.9, mini-batches of 256, a rate of 0.1 that falls tenfold every 30 "
         "epochs, 100 epochs, random crops of 224 pixels",
         unmeasured("`tbc train` has this recipe as `paper`; no network was trained with it"),
-        _IMAGENET.format("tied_resnet50"),
+        IMAGENET.format("tied_resnet50"),
         "train.md#recipes",
     ),
     Claim(
@@ -126,7 +124,7 @@ RESULTS: tuple[Claim, ...] = (
             + ", TiedSENet101-S "
             + gained(1, _TOP1, "TiedSENet101-S", "SENet101 ‡")
         ),
-        _IMAGENET.format("tied_senet101_s"),
+        IMAGENET.format("tied_senet101_s"),
         _TABLE_1,
     ),
     Claim(
@@ -165,7 +163,7 @@ RESULTS: tuple[Claim, ...] = (
         "ImageNet classification",
         '"TiedResNet-S even greatly surpasses" Taylor-FO-BN and GhostNet (caption of Table 1)',
         unmeasured("none of the three was trained here"),
-        _IMAGENET.format("tied_resnet50_s"),
+        IMAGENET.format("tied_resnet50_s"),
         "train.md",
     ),
     Claim(
@@ -232,8 +230,8 @@ RESULTS: tuple[Claim, ...] = (
         "Lightweight attention",
         "Group convolution in GCB loses 0.4 % in AP of masks and boxes",
         unmeasured("Table 4 has no row for it"),
-        _COCO.format("mask-rcnn", "gc_resnet50"),
-        _CLUSTER,
+        COCO.format("mask-rcnn", "gc_resnet50"),
+        CLUSTER,
     ),
     Claim(
         "ablation-splits",
@@ -286,7 +284,7 @@ RESULTS: tuple[Claim, ...] = (
         '"Our TiedResNet has the least similarity and thus removes most redundancy throughout the '
         'depth layers, which validates our hypothesis and motivation"',
         less_alike,
-        _SIMILARITY,
+        SIMILARITY,
         "similarity.md",
     ),
     Claim(
@@ -295,7 +293,7 @@ RESULTS: tuple[Claim, ...] = (
         '"TiedResNet focusing on target objects more properly …, suggesting that the performance '
         'boost comes from accurate attention"',
         focus,
-        _FOCUS,
+        FOCUS,
         "gradcam.md",
     ),
     Claim(
@@ -304,7 +302,7 @@ RESULTS: tuple[Claim, ...] = (
         '"Incorrect attention to the target area would also lead to a large number of false '
         'positive proposals"',
         untried("attention and false positives were not measured on the same detector"),
-        _FOCUS,
+        FOCUS,
         "occlusion.md#which-errors-grow-with-r",
     ),
     Claim(
@@ -320,8 +318,8 @@ RESULTS: tuple[Claim, ...] = (
         "Summary",
         '"better object detection and segmentation especially with occlusion"',
         first_of(occluded("mask AP"), gain_grows("mask AP")),
-        _OCCLUSION,
-        _SCENES,
+        OCCLUSION,
+        SCENES,
     ),
 )
 """The claims, in the order of the paper."""

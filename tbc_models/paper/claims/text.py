@@ -2,6 +2,8 @@
 
 from tbc_models.paper.claims import (
     Claim,
+    Finding,
+    Status,
     attention,
     contradicted,
     counted,
@@ -10,6 +12,7 @@ from tbc_models.paper.claims import (
     untried,
 )
 from tbc_models.paper.claims.checked import checked, layer_times
+from tbc_models.paper.claims.commands import CLUSTER, COCO, IMAGENET, OCCLUSION, SCENES, SIMILARITY
 from tbc_models.paper.claims.occlusion import occluded
 from tbc_models.paper.claims.seen import less_alike, more_alike
 from tbc_models.paper.claims.trained import (
@@ -19,14 +22,15 @@ from tbc_models.paper.claims.trained import (
     tied_after_training,
 )
 
-SIMILARITY = "tbc similarity resnet20.cifar10 tbc_resnet20.cifar10 --images embedded"
-OCCLUSION = "tbc detect occlusion runs/plain/last.ckpt runs/tied/last.ckpt --data scenes"
-_IMAGENET = "tbc train --model {} --data imagenet:/data/imagenet --recipe paper"
-_COCO = "tbc detect train --data coco:/data/coco --detector {} --backbone {} --recipe 2x"
 _TIED_LAYER = "tutorials/01-share-one-thin-filter.md"
 _COSTS = "tutorials/03-count-parameters-and-macs.md"
-_SCENES = "occlusion.md#scenes-where-r-is-chosen"
-_CLUSTER = "detection.md#from-imagenet-to-coco-on-a-cluster"
+
+
+def partly_public() -> Finding:
+    """Say what the authors' repository holds."""
+    ours = "three modules are public (TBC, TFC, TiedSE) and can be converted here; the networks "
+    return Finding(Status.otherwise, f"{ours}and their weights are not")
+
 
 TEXT: tuple[Claim, ...] = (
     Claim(
@@ -92,7 +96,7 @@ TEXT: tuple[Claim, ...] = (
         "Abstract",
         '"our TiedSE performs on par with the standard SE"',
         unmeasured("no SE-ResNet-50 was trained here"),
-        _IMAGENET.format("tied_seresnet50"),
+        IMAGENET.format("tied_seresnet50"),
         "train.md",
     ),
     Claim(
@@ -102,7 +106,7 @@ TEXT: tuple[Claim, ...] = (
         'in multiple redundant partial object proposals"',
         occluded("duplicate", better=-1),
         OCCLUSION,
-        _SCENES,
+        SCENES,
     ),
     Claim(
         "abstract-reduces-correlation",
@@ -125,11 +129,8 @@ TEXT: tuple[Claim, ...] = (
         "abstract-code",
         "Abstract",
         '"Our code is publicly available"',
-        untried(
-            "three modules are public (TBC, TFC, TiedSE) and can be converted here; the networks "
-            "and their weights are not"
-        ),
-        "tbc bench layers",
+        partly_public,
+        "tbc ledger --where 'published code'",
         "convert.md#the-authors-weights",
     ),
     Claim(
@@ -139,6 +140,16 @@ TEXT: tuple[Claim, ...] = (
         more_alike,
         SIMILARITY,
         "similarity.md",
+    ),
+    Claim(
+        "introduction-isolated",
+        "Introduction",
+        '"While GC and DW are effective at reducing the model size, there is no correlation '
+        "between filters, resulting in an isolated representation without cross-channel "
+        'connections"',
+        counted.isolated,
+        "tbc ledger --where Introduction",
+        "tutorials/05-build-a-tied-bottleneck.md#what-a-split-cannot-see",
     ),
     Claim(
         "introduction-gc-saves",
@@ -224,8 +235,8 @@ TEXT: tuple[Claim, ...] = (
         '"TiedResNet consistently outperforms ResNet, ResNeXt and HRNetV2 by a larger margin with '
         'a much leaner model (Fig. 6)"',
         unmeasured("no detector was trained on COCO here"),
-        _COCO.format("mask-rcnn", "tied_resnet50"),
-        _CLUSTER,
+        COCO.format("mask-rcnn", "tied_resnet50"),
+        CLUSTER,
     ),
     Claim(
         "introduction-frameworks",
@@ -252,7 +263,7 @@ TEXT: tuple[Claim, ...] = (
         'the occlusion ratio is 80%"',
         first_of(occluded("box AP75"), occluded("box AP")),
         OCCLUSION,
-        _SCENES,
+        SCENES,
     ),
     Claim(
         "related-12-times",
