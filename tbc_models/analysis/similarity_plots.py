@@ -62,7 +62,7 @@ def means_figure(reports: Mapping[str, Row]) -> Figure:
         >>> figure.axes[0].get_title()
         'guided'
     """
-    figure = Figure(figsize=(1 + 4 * len(reports), 3.4), layout="constrained")
+    figure = Figure(figsize=(1.5 + 2.8 * len(reports), 3.2), layout="constrained")
     panels = _axes(figure, 1, len(reports), sharey=True)[0]
     for axes, (title, report) in zip(panels, reports.items(), strict=True):
         for name, colour in zip(networks_of(report), COLOURS, strict=False):
