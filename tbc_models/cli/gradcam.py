@@ -47,8 +47,8 @@ def gradcam_command(
         typer.Argument(
             metavar="NETWORK... IMAGE...",
             help="Networks: names of networks with trained weights, of this package or of timm; "
-            "checkpoints or safetensors files; or MODULE:FUNCTION, which builds a network. =FILE "
-            "after a name or function gives its weights. Images: files, or folders of them. "
+            "checkpoints or safetensors files; or MODULE:FUNCTION=FILE, functions that build a "
+            "network, and its weights; =FILE may follow a name, too. Images: files, or folders of them. "
             "Image files and folders are images, and everything else is a network.",
         ),
     ],
