@@ -43,8 +43,8 @@ def focus_command(
             metavar="NETWORK...",
             help="Name of a network with trained weights, of this package or of timm; a checkpoint "
             "or safetensors file; or MODULE:FUNCTION=FILE, a function that builds a network, and "
-            "its weights; =FILE may follow a name, too. Networks that differ only in their seed are averaged; "
-            "all others are compared with the first.",
+            "its weights; =FILE may follow a name, too. Networks that differ only in their "
+            "seed are averaged; all others are compared with the first.",
         ),
     ],
     data: Annotated[

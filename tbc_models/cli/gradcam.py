@@ -48,8 +48,8 @@ def gradcam_command(
             metavar="NETWORK... IMAGE...",
             help="Networks: names of networks with trained weights, of this package or of timm; "
             "checkpoints or safetensors files; or MODULE:FUNCTION=FILE, functions that build a "
-            "network, and its weights; =FILE may follow a name, too. Images: files, or folders of them. "
-            "Image files and folders are images, and everything else is a network.",
+            "network, and its weights; =FILE may follow a name, too. Images: files, or folders of "
+            "them. Image files and folders are images, and everything else is a network.",
         ),
     ],
     target: Annotated[
