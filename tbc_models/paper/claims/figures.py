@@ -54,7 +54,7 @@ EQUATIONS: tuple[Claim, ...] = (
         "Eq. (4)",
         "W'_g has c_o/B × c_i/B × k × k numbers, and X_gb has c_i/B channels",
         counted.group_shapes,
-        "tbc check --operator TGC",
+        "tbc ledger --where 'Eq. (4)'",
         _WRONG,
     ),
     Claim(

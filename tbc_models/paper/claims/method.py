@@ -29,7 +29,7 @@ METHOD: tuple[Claim, ...] = (
         "TBC vs. GC",
         '"TBC has B× fewer parameters than GC"',
         counted.tied_against_group,
-        "tbc compare",
+        "tbc ledger --where 'TBC vs. GC'",
         "conventions.md#cost",
     ),
     Claim(

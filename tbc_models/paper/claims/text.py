@@ -226,7 +226,7 @@ TEXT: tuple[Claim, ...] = (
         '"each set of TBC filters are applied to all input channels, TBC could aggregate global '
         'information across channels"',
         counted.inputs_read,
-        "tbc check --operator TBC",
+        "tbc ledger --where Introduction",
         "tutorials/05-build-a-tied-bottleneck.md#what-a-split-cannot-see",
     ),
     Claim(
