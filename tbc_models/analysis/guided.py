@@ -84,8 +84,8 @@ def guided_backprop(
         progress: called with the number of backward passes done so far and their total.
 
     Returns:
-        (len(channels), N, C, H, W): the derivative of the sum of a channel's output over its
-        positions with respect to each image, with guided rectifiers.
+        The patterns, (len(channels), N, C, H, W). Each is the derivative of the sum of a channel's
+        output over its positions with respect to an image, with guided rectifiers.
 
     Raises:
         ValueError: if there is no such layer (the message names similar ones) or the images do not

@@ -11,7 +11,7 @@ its outputs over all positions, (C, H, W). There are two ways to compare pattern
 - **code**, as the first author's later published code does it. In each image n, two filters are as
   similar as the absolute value of Pearson's correlation of their patterns, from 0 to 1:
 
-      r_nij = |⟨p_ni − m_ni, p_nj − m_nj⟩| / (‖p_ni − m_ni‖ · ‖p_nj − m_nj‖)
+      r_nij = abs(⟨p_ni − m_ni, p_nj − m_nj⟩) / (‖p_ni − m_ni‖ · ‖p_nj − m_nj‖)
 
   with m_ni the mean of p_ni over its channels and pixels. The values of all images and pairs are
   pooled; undefined ones, and exact ones, are dropped. That code takes the outputs of whole stages

@@ -61,8 +61,8 @@ def similarity_study(
         progress: called with the number of backward passes done so far, and about their total.
 
     Returns:
-        A report: how it was measured, the networks, and a row for each network, weights and layer,
-        with the histogram and, for the first trained network of a label, the matrix. A layer whose
+        How it was measured, the networks, and a row for each network, weights and layer, with the
+        histogram and, for the first trained network of a label, the matrix. A layer whose
         channels are divided has two more means, `within_and_between`.
 
     Raises:

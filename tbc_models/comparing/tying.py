@@ -63,7 +63,7 @@ class Study:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a hash of the trained weights: a file of the same name may hold others."""
+        """A hash of the trained weights, since a file of the same name may hold others."""
         digest = sha256()
         for name, value in load_trained(self.source).state_dict().items():
             digest.update(name.encode() + value.numpy().tobytes())
