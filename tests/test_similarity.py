@@ -311,7 +311,7 @@ def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
     assert [line[:3] for line in lines] == [["0", "1", "8"], ["2", "2", "8"]]
     assert all("±" in cell for line in lines for cell in line[3:5])
     told = similarity_conclusions(report)
-    assert len(told) == 5
+    assert len(told) == 6
     means = {
         (row["network"], row["layer"], row["seed"]): row["mean"]
         for row in report["rows"]
@@ -321,7 +321,8 @@ def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
         means["wide", layer, None] < (means["plain", layer, 0] + means["plain", layer, 5]) / 2
         for layer in ("0", "2")
     )
-    assert told[-1] == f"wide, trained: its mean is below that of plain in {below} of 2 layers."
+    assert told[4] == f"wide, trained: its mean is below that of plain in {below} of 2 layers."
+    assert told[5].startswith("wide, untrained: its mean is below that of plain in ")
 
 
 def test_layers_are_paired_by_name_or_by_depth(report: dict[str, Any]) -> None:

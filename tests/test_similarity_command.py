@@ -41,7 +41,7 @@ def test_it_prints_plots_and_writes_what_it_measured(tmp_path: Path) -> None:
     ]
     assert all(sum(row["histogram"]) == 3 for row in report["rows"])  # pairs of three filters
     sentences = similarity_conclusions(report)
-    assert len(sentences) == 5
+    assert len(sentences) == 6
     for sentence in sentences:
         assert sentence in told
     assert "Untrained: random weights" in told

@@ -1,6 +1,7 @@
 """Plot what `tbc similarity` measured as Figs. 1 and 9 do; state it in a table and sentences."""
 
 from collections.abc import Mapping, Sequence
+from operator import lt
 from typing import Any
 
 import matplotlib as mpl
@@ -343,15 +344,15 @@ def similarity_conclusions(report: Row) -> list[str]:
             sentences.append(f"{name} and {first} have different numbers of layers: not compared.")
             continue
         how = "" if all(its == own for its, own in pairs) else ", compared in order of depth"
-        below = sum(
-            _mean(select_rows(report, name, "trained", own))
-            < _mean(select_rows(report, first, "trained", its))
-            for its, own in pairs
-        )
-        sentences.append(
-            f"{name}, trained: its mean is below that of {first} in {below} of {len(pairs)} layers"
-            f"{how}."
-        )
+        for weights in ("trained", "untrained"):
+            theirs = [select_rows(report, first, weights, its) for its, _ in pairs]
+            ours = [select_rows(report, name, weights, own) for _, own in pairs]
+            if all([*theirs, *ours]):
+                below = sum(map(lt, map(_mean, ours), map(_mean, theirs)))
+                places = f"{below} of {len(pairs)} layers{how}"
+                sentences.append(
+                    f"{name}, {weights}: its mean is below that of {first} in {places}."
+                )
     return sentences
 
 
