@@ -264,8 +264,7 @@ def similarity_table(report: Row, network: str) -> tuple[list[str], list[list[st
         >>> similarity_table({"rows": [row | {"filters": 8, "mean": 0.25}]}, "a")[1]
         [['conv1', '1', '8', '0.250', '–', '0']]
     """
-    headers = ["layer", "depth", "filters", "trained", "untrained", "dead"]
-    lines = []
+    headers, lines = ["layer", "depth", "filters", "trained", "untrained", "dead"], []
     divided = any("within" in row for row in report["rows"] if row["network"] == network)
     if divided:
         headers += ["same block", "other block"]
