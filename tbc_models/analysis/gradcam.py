@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tbc_models.analysis.guided import check_images, check_layer, evaluating
-from tbc_models.data.errors import first_line
+from tbc_models.analysis.guided import check_images, check_layer, evaluating, refused
 
 
 class ClassMaps(NamedTuple):
@@ -147,9 +146,7 @@ def _refusing(images: Tensor) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a network may raise anything
-        raise ValueError(
-            f"the network does not take `images` (shape {tuple(images.shape)}): {first_line(error)}"
-        ) from error
+        raise refused(images, error) from error
 
 
 def _check_output(name: str, output: object) -> None:

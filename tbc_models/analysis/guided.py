@@ -305,7 +305,7 @@ def _forward(
     except _Reached:
         pass
     except Exception as error:  # a network may raise anything
-        raise _refused(batch, error) from error
+        raise refused(batch, error) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -318,7 +318,20 @@ def _forward(
     return start, outputs
 
 
-def _refused(images: Tensor, error: Exception) -> ValueError:
+def refused(images: Tensor, error: Exception) -> ValueError:
+    """Make the error for images that a network does not take, whatever it raised.
+
+    Args:
+        images: (N, C, H, W).
+        error: what the network raised.
+
+    Returns:
+        The error, which names the shape of the images.
+
+    Example:
+        >>> refused(torch.zeros(1, 3, 8, 8), RuntimeError("too small")).args[0]
+        'the network does not take `images` (shape (1, 3, 8, 8)): too small'
+    """
     return ValueError(
         f"the network does not take `images` (shape {tuple(images.shape)}): {first_line(error)}"
     )

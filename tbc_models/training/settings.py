@@ -81,7 +81,7 @@ class Settings:
         teacher_weight: part of the loss that compares with the teacher.
         start_fingerprint: hash of the file of `weights` or `tie_from`; empty if it is a name, or if
             the file is gone, which a resumed run does not need.
-        teacher_fingerprint: hash of the file of `teacher`, likewise.
+        teacher_fingerprint: the same of the file of `teacher`.
     """
 
     model: str

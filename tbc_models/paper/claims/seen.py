@@ -3,7 +3,7 @@
 Each function reads all committed reports anew whose names begin with "similarity-" or "focus-". So
 a report that is made again, or a new one, changes the ledger. What an untrained network does stands
 beside each number. The status of similarity follows from the reports that measure as the paper's
-text says; those by other methods are told with their method.
+text says; results of other methods are named with their method.
 """
 
 from collections.abc import Callable
