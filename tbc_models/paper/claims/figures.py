@@ -126,7 +126,7 @@ FIGURES: tuple[Claim, ...] = (
         '"the total FLOPs at these values were fixed by changing the total filter number"',
         counted.equal_macs,
         "tbc bench blocks",
-        "tutorials/09-does-it-stay-flat.md#the-claim",
+        "tutorials/12-does-it-stay-flat.md#the-claim",
     ),
     Claim(
         "figure-4a",

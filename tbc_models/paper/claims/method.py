@@ -39,7 +39,7 @@ METHOD: tuple[Claim, ...] = (
         'keeps almost the same processing time"',
         time_against_blocks,
         "tbc bench blocks --device cuda",
-        "tutorials/09-does-it-stay-flat.md#and-on-a-gpu",
+        "tutorials/12-does-it-stay-flat.md#and-on-a-gpu",
     ),
     Claim(
         "tbc-gc-dependencies",

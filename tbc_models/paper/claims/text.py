@@ -23,7 +23,7 @@ from tbc_models.paper.claims.trained import (
 )
 
 _TIED_LAYER = "tutorials/01-share-one-thin-filter.md"
-_COSTS = "tutorials/03-count-parameters-and-macs.md"
+_COSTS = "tutorials/02-count-parameters-and-macs.md"
 
 
 def partly_public() -> Finding:
