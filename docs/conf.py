@@ -2,14 +2,36 @@
 
 import hashlib
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
 from jupyter_cache import get_cache
+from sphinx.application import Sphinx
 
 import tbc_ref
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
+
+
+def address_of_origin() -> str:
+    """The web address of the git remote `origin`, or nothing: it may be a folder, or absent."""
+    remote = subprocess.run(
+        ["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    found = re.fullmatch(r"(?:https://|ssh://git@|git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", remote)
+    return f"https://{found[1]}/{found[2]}" if found else ""
+
+
+# Where the site and its sources live is known to whoever publishes them, and never written here.
+html_baseurl = os.environ.get("SITE_URL", "")
+repository = os.environ.get("REPOSITORY_URL") or address_of_origin()
+branch = os.environ.get("REPOSITORY_BRANCH", "main")
 
 project = "tied-block-conv"
 author = "The tied-block-conv developers"
@@ -23,8 +45,13 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinxcontrib.katex",
+    "notfound.extension",
+    "accessibility",
+    "pictures",
+    "tutorial_links",
 ]
-exclude_patterns = ["_build", "tutorials/*.ipynb"]
+exclude_patterns = ["_build", "_templates", "tutorials/*.ipynb"]
 default_role = "code"
 
 # Sphinx reads only what lies below its own folder.
@@ -32,6 +59,7 @@ shutil.rmtree(ROOT / "docs" / "tutorials", ignore_errors=True)
 (ROOT / "docs" / "tutorials").mkdir()
 for tutorial in [*(ROOT / "tutorials").glob("*.md"), *(ROOT / "tutorials").glob("*.ipynb")]:
     shutil.copy2(tutorial, ROOT / "docs" / "tutorials")
+os.environ["MATPLOTLIBRC"] = str(ROOT / "tutorials" / "matplotlibrc")
 
 # Other pages with code are executed, and their outputs kept for as long as no file of the packages
 # or of the results changes: a second build is quick, and never shows what an older version said.
@@ -74,8 +102,9 @@ nitpick_ignore = [  # they stand on another site
     ("py:class", "numpy.float64"),
     ("py:class", "numpy.int64"),
 ]
-# MathJax 3 in one file: version 4 fetches its fonts from elsewhere.
-mathjax_path = "mathjax/tex-svg.js"
+# Not fetched from elsewhere: the extension brings the script, `_static/katex` the style and fonts.
+katex_css_path = "katex/katex.min.css"
+katex_options = "{throwOnError: false, errorColor: '#e5484d'}"
 
 html_theme = "furo"
 pygments_dark_style = "github-dark"
@@ -83,4 +112,35 @@ html_title = "Tied Block Convolution"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_favicon = "_static/favicon.svg"
+html_search_scorer = str(ROOT / "docs" / "_static" / "search_scorer.js")
 html_show_sphinx = False
+html_theme_options = {}
+if repository:
+    html_theme_options = {
+        "source_repository": repository,
+        "source_branch": branch,
+        "source_directory": "docs/",
+        "top_of_page_buttons": ["edit"],
+    }
+notfound_urls_prefix = "/" + html_baseurl.split("//", 1)[-1].partition("/")[2]
+if html_baseurl:
+    extensions += ["sphinx_sitemap", "sphinxext.opengraph"]
+    sitemap_url_scheme = "{link}"
+    ogp_site_url = html_baseurl
+    ogp_image = "_static/social.png"
+
+
+def drop_unused(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Load KaTeX (300 KB) only on pages with mathematics."""
+    if 'class="math' not in context.get("body", ""):
+        for kind in ("script_files", "css_files"):
+            context[kind] = [
+                one for one in context[kind] if not re.search("katex|auto-render", str(one))
+            ]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what belongs to no extension."""
+    app.connect("html-page-context", drop_unused)
