@@ -22,7 +22,11 @@ sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 def address_of_origin() -> str:
     """The web address of the git remote `origin`, or nothing: it may be a folder, or absent."""
     remote = subprocess.run(
-        ["git", "remote", "get-url", "origin"], cwd=ROOT, capture_output=True, text=True
+        ["git", "remote", "get-url", "origin"],  # noqa: S607 (the git of whoever builds)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     found = re.fullmatch(r"(?:https://|ssh://git@|git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", remote)
     return f"https://{found[1]}/{found[2]}" if found else ""
@@ -78,12 +82,19 @@ nb_execution_show_tb = True  # a failing cell is a warning, with its traceback; 
 nb_execution_timeout = 600
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = "Show the solution"
-nb_code_prompt_hide = "Hide the solution"
+nb_code_prompt_show = "Show the drawing code"
+nb_code_prompt_hide = "Hide the drawing code"
 nb_ipywidgets_js: dict[str, str] = {}  # no script from elsewhere
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a kernel's warning about frozen modules
 
-myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = [
+    "amsmath",
+    "attrs_block",
+    "attrs_inline",
+    "colon_fence",
+    "deflist",
+    "dollarmath",
+]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the descriptions tell shapes and units, which types do not
@@ -131,7 +142,11 @@ if html_baseurl:
 
 
 def drop_unused(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+    _app: Sphinx,
+    _page: str,
+    _template: str,
+    context: dict[str, Any],
+    _doctree: nodes.document | None,
 ) -> None:
     """Load KaTeX (300 KB) only on pages with mathematics."""
     if 'class="math' not in context.get("body", ""):

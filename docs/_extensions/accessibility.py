@@ -38,7 +38,11 @@ def visit_folded_cell(self: HTML5Translator, node: HideCodeCellNode) -> None:
 
 
 def offer_mend(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+    _app: Sphinx,
+    _page: str,
+    _template: str,
+    context: dict[str, Any],
+    _doctree: nodes.document | None,
 ) -> None:
     """Give `mend` to `_templates/page.html`, through which every page goes."""
     context["mend"] = mend
