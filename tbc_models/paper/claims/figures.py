@@ -6,8 +6,8 @@ from tbc_models.paper.claims.commands import COCO, FOCUS, OCCLUSION, SCENES, SIM
 from tbc_models.paper.claims.occlusion import gain_grows, occluded, readings
 from tbc_models.paper.claims.seen import focus, less_alike, more_alike, narrower
 
-_OPERATORS = "conventions.md#the-operators"
-_WRONG = "conventions.md#what-the-papers-text-gets-wrong"
+_OPERATORS = "equations.md#the-operators"
+_WRONG = "errata.md#the-shapes-below-eq-4"
 _BOTTLENECK = (
     "tutorials/05-build-a-tied-bottleneck.md#three-designs-because-the-text-leaves-two-things-open"
 )
@@ -72,7 +72,7 @@ EQUATIONS: tuple[Claim, ...] = (
         "the batch first",
         counted.authors_order,
         "tbc ledger --where 'published code'",
-        "conventions.md#the-order-of-channels",
+        "equations.md#the-order-of-channels",
     ),
 )
 """The equations."""

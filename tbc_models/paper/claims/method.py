@@ -22,7 +22,7 @@ METHOD: tuple[Claim, ...] = (
         "SC has c_o · c_i · k · k parameters; GC divides them by G, TBC by B²",
         counted.formulas,
         "tbc summary tied_resnet50_s",
-        "conventions.md#cost",
+        "equations.md#cost",
     ),
     Claim(
         "tbc-gc-parameters",
@@ -30,7 +30,7 @@ METHOD: tuple[Claim, ...] = (
         '"TBC has B× fewer parameters than GC"',
         counted.tied_against_group,
         "tbc ledger --where 'TBC vs. GC'",
-        "conventions.md#cost",
+        "equations.md#cost",
     ),
     Claim(
         "tbc-gc-fragmentation",
@@ -64,7 +64,7 @@ METHOD: tuple[Claim, ...] = (
         '"TFC could reduce B² times parameters and B times computational cost"',
         counted.tied_linear,
         "tbc summary tied_seresnet50",
-        "conventions.md#cost",
+        "equations.md#cost",
     ),
     Claim(
         "bottleneck-text",

@@ -148,7 +148,7 @@ RESULTS: tuple[Claim, ...] = (
         '"GFlops" as the unit of computation',
         counted.macs_not_flops,
         "tbc table 1",
-        "conventions.md#cost",
+        "equations.md#cost",
     ),
     Claim(
         "imagenet-baselines",
