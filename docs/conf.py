@@ -53,7 +53,7 @@ extensions = [
     "notfound.extension",
     "accessibility",
     "pictures",
-    "tutorial_links",
+    "tutorials",
 ]
 exclude_patterns = ["_build", "_templates", "tutorials/*.ipynb"]
 default_role = "code"
@@ -156,6 +156,12 @@ def drop_unused(
             ]
 
 
+def say_where(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Put the repository's address where a page says how to clone it."""
+    source[0] = source[0].replace("REPOSITORY_URL", repository or "<address of the repository>")
+
+
 def setup(app: Sphinx) -> None:
     """Connect what belongs to no extension."""
+    app.connect("source-read", say_where)
     app.connect("html-page-context", drop_unused)

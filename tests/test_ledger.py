@@ -543,7 +543,7 @@ def test_outside_a_clone_the_ledger_says_what_is_missing(
 
 
 def test_the_page_has_every_row_and_escapes_what_markdown_would_read() -> None:
-    found = Claim("a", "Abstract", "X * W [1]", CLAIMS["figure-2"].find, "tbc check", "start.md")
+    found = Claim("a", "Abstract", "X * W [1]", CLAIMS["figure-2"].find, "tbc check", "install.md")
     text = made.as_markdown([found.check(), row("figure-2")])
     assert r": X \* W \[1\]" in text
     assert ": Fig. 2: For two maps" in text

@@ -1,14 +1,16 @@
-"""A line of links below the title of each tutorial: its notebook, and the notebook in Colab."""
+"""What the site adds to tutorials: links to their notebooks, and the list of how long they take."""
 
 import re
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
 COLAB = "https://colab.research.google.com/github/"
+MINUTES = re.compile(r"^\*About (\d+) minutes\.", re.M)
 
 
 def insert_links(app: Sphinx, page: str, source: list[str]) -> None:
-    """Insert the links below the title; Colab's only if the repository is on GitHub."""
+    """Insert links below a tutorial's title; Colab's only if the repository is on GitHub."""
     if not page.startswith("tutorials/"):
         return
     name = page.removeprefix("tutorials/") + ".ipynb"
@@ -22,9 +24,26 @@ def insert_links(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"^(# .+)$", rf"\1\n\n{line}", source[0], count=1, flags=re.M)
 
 
+def insert_minutes(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the time that each tutorial states into the table of `learn.md`."""
+    if page != "learn":
+        return
+
+    def minutes(row: re.Match[str]) -> str:
+        text = Path(app.srcdir) / row["path"]
+        app.env.note_dependency(str(text))
+        stated = MINUTES.search(text.read_text())
+        return row["start"] + (f"{stated[1]} min" if stated else "")
+
+    source[0] = re.sub(
+        r"(?P<start>\| \[.+\]\((?P<path>tutorials/.+\.md)\).*\| )TIME", minutes, source[0]
+    )
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the settings `repository` (an address, or empty) and `branch`."""
     app.add_config_value("repository", "", "env", str)
     app.add_config_value("branch", "main", "env", str)
     app.connect("source-read", insert_links)
+    app.connect("source-read", insert_minutes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
