@@ -179,7 +179,7 @@ def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
         '1×1 TBC, B = 2\n256 → 72'
     """
     if axes is None:
-        axes = plt.figure(figsize=(5.6, 5.2)).add_subplot()
+        axes = plt.figure(figsize=(4.8, 5.2), layout="constrained").add_subplot()
     splits: list[Any] = list(block.conv2)
     middle = (len(splits) - 1) / 2
     right = len(splits) + 0.3  # where the shortcut runs
@@ -190,7 +190,7 @@ def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
         axes.plot(x, y, style, color="#8a8f98", lw=1.4, zorder=1)
 
     def word(x: float, y: float, text: str) -> None:
-        axes.text(x, y, text, ha="center", va="center", fontsize=9)
+        axes.text(x, y, text, ha="center", va="center", fontsize=10)
 
     word(middle, 0.75, "x")
     line([middle, middle, right, right], [0.6, 0.45, 0.45, bottom - 0.65])
@@ -208,7 +208,7 @@ def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
         line([middle, middle - 0.9, middle - 0.9, middle], [-2.6, -2.9, joint, joint], "--")
         word(middle - 2.4, -3.4, "mixer:\n" + ("sum" if block.mixes == "sum" else "concat."))
         joined = "added" if block.design == "literal" else "appended"
-        axes.text(middle + 0.12, joint, joined, va="center", fontsize=9)
+        axes.text(middle + 0.12, joint, joined, va="center", fontsize=10)
     _box(axes, middle, bottom, 2.2, block.conv3)
     if block.downsample is not None:
         convs = [m for m in block.downsample.modules() if hasattr(m, "kernel_size")]
@@ -242,7 +242,8 @@ def _box(
         text = f"{kernel}\n{operator}\n{counts.replace(' = ', '=').replace(', ', ' ')}".strip()
     else:
         text = f"{kernel} {title}\n{layer.in_channels} → {layer.out_channels}"
-    axes.text(x, y, text, ha="center", va="center", fontsize=7.5 if narrow else 8.5)
+    # Dark in both themes, as the boxes are light.
+    axes.text(x, y, text, ha="center", va="center", fontsize=9, color="#1f2328")
 
 
 def _title(groups: int, blocks: int) -> str:
