@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup site serve lab tutorials figures bench test test-slow coverage lint clean
+.PHONY: help setup site serve lab tutorials figures bench test test-slow weights coverage lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,8 +53,11 @@ bench: setup ## Time everything on this CPU, twenty minutes, and store what the 
 test: setup ## Run the quick tests, the doctests and every cell of every tutorial
 	$(BIN)/pytest -m "not slow"
 
-test-slow: setup ## Run the slow tests: compilation, export, kills, mutations
+test-slow: site ## Run the slow tests: compilation, export, kills, mutations, the site in Chromium
 	$(BIN)/pytest -m slow
+
+weights: site ## Print what each page of the site weighs
+	$(BIN)/python -m tests.site
 
 # Without the tutorials, whose kernels do not start in time under coverage: they only add lines.
 coverage: setup ## Print which lines `make test` runs, and fail under 90 % of them

@@ -13,17 +13,27 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Write `_static/wiring.svg`, `_static/scene.png` and `_static/social.png`."""
+    """Write `_static/wiring*.svg`, `_static/scene.png` and `_static/social.png`."""
     image, _ = Scenes("test", 11, objects=4, occlusion=(0.2, 0.35))[10]
     # Enlarged, so that there is room for labels; detectors scale it back.
     picture = to_pil_image(image).resize((480, 480), Image.Resampling.NEAREST)
     picture.save(HERE / "_static" / "scene.png")
-    designs = [{}, {"groups": 2}, {"blocks": 2}, {"groups": 2, "blocks": 2}]
+    designs = {
+        "sc": {},
+        "gc": {"groups": 2},
+        "tbc": {"blocks": 2},
+        "tgc": {"groups": 2, "blocks": 2},
+    }
     # A fixed salt and no date: drawing again changes nothing. Text stays text: a fifth of the size.
     plt.style.use(HERE.parent / "tutorials" / "matplotlibrc")
     plt.rcParams.update({"svg.hashsalt": "wiring", "svg.fonttype": "none", "font.size": 11})
+    for name, design in designs.items():
+        figure, axes = plt.subplots(figsize=(2.4, 4.3), layout="constrained")
+        wiring(8, 4, **design, axes=axes)
+        figure.savefig(HERE / "_static" / f"wiring-{name}.svg", metadata={"Date": None})
+        plt.close(figure)
     figure, panels = plt.subplots(1, 4, figsize=(9.6, 4.3), layout="constrained")
-    for axes, design in zip(panels, designs, strict=True):
+    for axes, design in zip(panels, designs.values(), strict=True):
         wiring(8, 4, **design, axes=axes)
     figure.savefig(HERE / "_static" / "wiring.svg", metadata={"Date": None})
     # What a link to the site shows elsewhere: 1200 by 630 pixels, on white.

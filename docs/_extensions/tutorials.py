@@ -25,19 +25,19 @@ def insert_links(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def insert_minutes(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put the time that each tutorial states into the table of `learn.md`."""
+    """Add a column to the tables of `learn.md`: the time that each tutorial states."""
     if page != "learn":
         return
 
-    def minutes(row: re.Match[str]) -> str:
-        text = Path(app.srcdir) / row["path"]
+    def with_time(row: re.Match[str]) -> str:
+        if not (path := re.search(r"\((tutorials/.+?\.md)\)", row[0])):
+            return row[0] + ("--:|" if row[0].startswith("|-") else " time |")
+        text = Path(app.srcdir) / path[1]
         app.env.note_dependency(str(text))
         stated = MINUTES.search(text.read_text())
-        return row["start"] + (f"{stated[1]} min" if stated else "")
+        return row[0] + (f" {stated[1]} min |" if stated else " |")
 
-    source[0] = re.sub(
-        r"(?P<start>\| \[.+\]\((?P<path>tutorials/.+\.md)\).*\| )TIME", minutes, source[0]
-    )
+    source[0] = re.sub(r"^\|.*\|$", with_time, source[0], flags=re.M)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,0 +1,138 @@
+"""The built site as visitors meet it: in a browser, at three widths, in both themes."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+from tests.site import BUILT, CHROMIUM, KILOBYTE, chromium, hosted, pages, visit
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.skipif(not BUILT.exists(), reason="the site is not built: make site"),
+]
+PAGES = pages() if BUILT.exists() else []
+TUTORIALS = [page for page in PAGES if page.startswith("tutorials/")]
+
+# Elements beyond the right edge of the page, unless something around them scrolls or hides them.
+TOO_WIDE = """() => {
+  const clipped = (element) => {
+    for (let one = element.parentElement; one && one !== document.body; one = one.parentElement)
+      if (!one.matches('.content') && getComputedStyle(one).overflowX !== 'visible') return true;
+    return false;
+  };
+  const shown = [...document.querySelectorAll('.main *')].filter(
+    (one) => one.checkVisibility() && one.getBoundingClientRect().width > 0);
+  const found = shown.filter(
+    (one) => one.getBoundingClientRect().right > innerWidth + 1 && !clipped(one));
+  if (document.documentElement.scrollWidth > innerWidth + 1) found.push(document.documentElement);
+  return found.map((one) => one.outerHTML.slice(0, 120));
+}"""
+CUT_CODE = """() => [...document.querySelectorAll('pre')]
+  .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.textContent.split('\\n').sort((a, b) => b.length - a.length)[0])"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[str]:
+    with hosted() as address:
+        yield address
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_loads_fits_and_is_accessible(browser: Browser, home: str, page: str) -> None:
+    with visit(browser, home + page) as seen:
+        shown = seen.page
+        problems: dict[str, list[Any]] = {"console and network": seen.complaints}
+        problems["formulas with an error"] = shown.locator(".katex-error").all_text_contents()
+        unrendered = shown.locator(".math:not(:has(.katex))")
+        problems["formulas not rendered"] = unrendered.all_text_contents()
+        for theme in ("light", "dark"):
+            shown.emulate_media(color_scheme=theme)
+            problems[f"axe, {theme}"] = serious(shown)
+        shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        problems["cut code at 1400"] = shown.evaluate(CUT_CODE)
+        for width in (1400, 768, 390):
+            shown.set_viewport_size({"width": width, "height": 900})
+            problems[f"too wide at {width}"] = shown.evaluate(TOO_WIDE)
+        assert {kind: found for kind, found in problems.items() if found} == {}
+
+
+def serious(page: Page) -> list[tuple[str, int, str]]:
+    """The rules of axe that a page breaks badly, how often, and the first element that does."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (one["id"], len(one["nodes"]), one["nodes"][0]["html"][:200])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_every_internal_link_and_anchor_leads_somewhere() -> None:
+    files = sorted(BUILT.rglob("*.html"))
+    soups = {
+        path.relative_to(BUILT).as_posix(): BeautifulSoup(path.read_bytes(), "lxml")
+        for path in files
+    }
+    names = {
+        page: {tag.get("id") for tag in soup.find_all(id=True)} | {"", "top"}
+        for page, soup in soups.items()
+    }
+    broken = set()
+    for page, soup in soups.items():
+        for link in soup.find_all("a", href=True):
+            target, anchor = urldefrag(urljoin(f"https://here/{page}", str(link["href"])))
+            path = target.removeprefix("https://here/") or "index.html"
+            if not target.startswith("https://here/") or page == "404.html":
+                continue
+            if path in names:
+                if unquote(anchor) not in names[path]:
+                    broken.add((page, link["href"]))
+            elif not (BUILT / unquote(path)).exists():
+                broken.add((page, link["href"]))
+    assert len(files) > 40
+    assert broken == set()
+
+
+@pytest.mark.parametrize("words", ["TBC", "B squared", "parameters"])
+def test_search_finds_pages_before_the_api(browser: Browser, home: str, words: str) -> None:
+    with visit(browser, f"{home}search.html?q={words}") as seen:
+        results = seen.page.locator("#search-results ul.search > li > a:first-child")
+        results.nth(2).wait_for()
+        found = [str(results.nth(i).get_attribute("href")) for i in range(3)]
+    assert not any("api/" in one or "changelog" in one for one in found), found
+
+
+def test_the_first_screen_weighs_less_than_300_kilobytes(browser: Browser, home: str) -> None:
+    with visit(browser, home) as seen:
+        assert sum(seen.sizes.values()) < 300 * KILOBYTE, seen.sizes
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_a_tutorial_weighs_less_than_a_megabyte(browser: Browser, home: str, page: str) -> None:
+    with visit(browser, home + page) as seen:
+        assert sum(seen.sizes.values()) < 1000 * KILOBYTE, seen.sizes
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_tutorials_offer_their_notebook_and_name_their_solutions(
+    browser: Browser, home: str, page: str
+) -> None:
+    with visit(browser, home + page) as seen:
+        notebook = seen.page.locator(".tutorial-links a.download").first
+        assert str(notebook.get_attribute("href")).endswith(".ipynb")
+        named = seen.page.locator("summary", has_text="Solution 1")
+        named.first.focus()
+        seen.page.keyboard.press("Enter")
+        assert seen.page.locator("details[open]", has=named).count() == 1
