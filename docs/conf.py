@@ -39,8 +39,10 @@ branch = os.environ.get("REPOSITORY_BRANCH", "main")
 
 project = "tied-block-conv"
 author = "The tied-block-conv developers"
-copyright = "2026, the tied-block-conv developers"  # noqa: A001 (Sphinx's name for it)
 release = version = tbc_ref.__version__
+copyright = (  # noqa: A001 (Sphinx's name for it)
+    f"2026, the tied-block-conv developers. Version {version}, MIT licence"
+)
 
 extensions = [
     "myst_nb",
@@ -133,6 +135,12 @@ if repository:
         "source_directory": "docs/",
         "top_of_page_buttons": ["edit"],
     }
+html_copy_source = html_show_sourcelink = False
+notfound_context = {
+    "title": "Page not found",
+    "body": "<h1>Page not found</h1>\n<p>There is no page at this address. The menu lists all of "
+    "them, and the search field above it looks through their text.</p>",
+}
 notfound_urls_prefix = "/" + html_baseurl.split("//", 1)[-1].partition("/")[2]
 if html_baseurl:
     extensions += ["sphinx_sitemap", "sphinxext.opengraph"]

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 BUILT = Path(__file__).parent.parent / "docs" / "_build" / "html"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, NAMES) if path), None)
 KILOBYTE = 1000
 
 

@@ -1,6 +1,12 @@
 """The built site as visitors meet it: in a browser, at three widths, in both themes."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -82,7 +88,7 @@ def serious(page: Page) -> list[tuple[str, int, str]]:
 def test_every_internal_link_and_anchor_leads_somewhere() -> None:
     files = sorted(BUILT.rglob("*.html"))
     soups = {
-        path.relative_to(BUILT).as_posix(): BeautifulSoup(path.read_bytes(), "lxml")
+        path.relative_to(BUILT).as_posix(): BeautifulSoup(path.read_bytes(), "html.parser")
         for path in files
     }
     names = {
@@ -136,3 +142,46 @@ def test_tutorials_offer_their_notebook_and_name_their_solutions(
         named.first.focus()
         seen.page.keyboard.press("Enter")
         assert seen.page.locator("details[open]", has=named).count() == 1
+
+
+def test_a_published_site_knows_its_addresses(tmp_path: Path) -> None:
+    addresses = {
+        "SITE_URL": "https://tbc.example/docs/",
+        "REPOSITORY_URL": "https://github.com/somebody/tied-block-conv",
+    }
+    source = tmp_path / "clone"
+    for folder in ("docs", "tutorials"):
+        ignored = shutil.ignore_patterns("_build")
+        shutil.copytree(BUILT.parents[2] / folder, source / folder, ignore=ignored)
+    kept = ("install.md", "tutorials/01-share-one-thin-filter.md")
+    left_out = ["tutorials/*.ipynb"]
+    left_out += [
+        path.relative_to(source / "docs").as_posix()
+        for path in (source / "docs").rglob("*.md")
+        if path.relative_to(source / "docs").as_posix() not in kept
+    ]
+    subprocess.run(  # noqa: S603 (our own command)
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-D", "root_doc=install"),
+            *("-D", "exclude_patterns=" + ",".join(left_out), "-D", "nb_execution_mode=off"),
+            *(source / "docs", tmp_path / "html"),
+        ],
+        env=os.environ | addresses,
+        check=True,
+        capture_output=True,
+    )
+    page = BeautifulSoup((tmp_path / "html" / "install.html").read_bytes(), "html.parser")
+    canonical = page.find("link", rel="canonical")
+    assert canonical is not None
+    assert canonical["href"] == "https://tbc.example/docs/install.html"
+    preview = page.find("meta", property="og:image")
+    assert preview is not None
+    assert preview["content"] == "https://tbc.example/docs/_static/social.png"
+    assert (tmp_path / "html" / "_static" / "social.png").exists()
+    assert f"git clone {addresses['REPOSITORY_URL']}" in page.text
+    assert page.find("a", rel="edit", href=re.compile("^" + addresses["REPOSITORY_URL"]))
+    assert "https://tbc.example/docs/install.html" in (tmp_path / "html/sitemap.xml").read_text()
+    assert "/docs/_static/" in (tmp_path / "html" / "404.html").read_text()
+    tutorial = (tmp_path / "html" / "tutorials/01-share-one-thin-filter.html").read_text()
+    colab = "https://colab.research.google.com/github/somebody/tied-block-conv/blob/main/tutorials/"
+    assert colab + "01-share-one-thin-filter.ipynb" in tutorial
