@@ -23,7 +23,7 @@ from tbc_models.draw import COLOURS
 
 BLUE, RED, GREEN, PINK, SKY, ORANGE = COLOURS
 GREY = "#999999"
-WIDTH = 6.8  # inches, so that the text can be read on a phone, too
+WIDTH = 5.6  # inches, so that the text can be read on a phone, too
 WORDS = {"channels_last": "channels-last (NHWC)", "contiguous": "contiguous (NCHW)"}
 CANDIDATES = {  # from the top of a plot to its bottom
     CHOSEN: "tied_block_conv2d",
@@ -249,7 +249,7 @@ def reference(report: dict[str, Any]) -> Axes:
         ratios.append(row["times"]["tbc_ref"][0] / row["times"]["torch"][0])
     _, axes = plt.subplots(figsize=(WIDTH, 0.6 + 0.5 * len(ratios)), layout="constrained")
     bars = axes.barh(labels, ratios, color=BLUE)
-    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.bar_label(bars, fmt="%.1f", padding=2)
     axes.axvline(4, color=RED, ls="--")
     axes.text(4.05, -0.4, "aim", color=RED, va="center")
     axes.invert_yaxis()
