@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
 from tbc_models.cli import app
-from tbc_models.detection.plots import draw_objects
+from tbc_models.detection.plots import draw_objects, show_boxes
 from tests.detection import scenes_as_coco
 from tests.runs import refused, tbc
 
@@ -76,3 +77,20 @@ def test_labels_grow_with_their_image() -> None:
         heights.append(np.ptp(np.flatnonzero((labelled != bare).any((1, 2)))))
     assert 5 < heights[0] < 15
     assert heights[1] > 30
+
+
+def test_boxes_are_outlined_in_the_pixels_of_their_image() -> None:
+    boxes = torch.tensor([[10.0, 5, 50, 25], [0, 0, 60, 40]])
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    axes = Figure().subplots()
+    show_boxes(axes, image, boxes, ["cat", "dog"], colours=["red", "white"], lw=3)
+    assert axes.get_xlim() == (0, 60)
+    assert axes.get_ylim() == (40, 0)
+    outlines: list[Any] = list(axes.patches)
+    corners = [outline.get_bbox().get_points().ravel().tolist() for outline in outlines]
+    assert corners == boxes.tolist()
+    assert [patch.get_edgecolor()[1] for patch in axes.patches] == [0, 1]
+    assert {patch.get_linewidth() for patch in axes.patches} == {3}
+    assert [text.get_position() for text in axes.texts] == [(10, 5), (60, 0)]
+    bare = show_boxes(Figure().subplots(), None, boxes[:1])
+    assert (len(bare.images), len(bare.patches), len(bare.texts)) == (0, 1, 0)

@@ -19,6 +19,7 @@ from tbc_models.data.scenes import open_scenes_in_bins
 from tbc_models.detection.errors import count_errors
 from tbc_models.detection.occlusion import WRONG, measure_occlusion
 from tbc_models.detection.occlusion_plots import (
+    TITLES,
     distribution_figure,
     error_changes,
     interval_in_words,
@@ -273,6 +274,20 @@ def test_an_interval_need_not_hold_its_value_to_be_drawn() -> None:
     assert list(bar) == [0.6, 0.7]
 
 
+def test_each_quantity_is_drawn_in_a_row_beside_its_difference() -> None:
+    images = drawn(20)
+    detectors = [stub(images, 0), stub(images, 0, "other")]
+    report = measure_occlusion(detectors, data_of(images), bins=EDGES, resamples=100)
+    figure = occlusion_figure(report, ["box AP", "both"])
+    titles = [axes.get_title().replace("\n", " ") for axes in figure.axes]
+    assert titles[::2] == [TITLES["box AP"], TITLES["both"]]
+    assert titles[1::2] == ["difference from plain"] * 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "other"]
+    values: Any = figure.axes[1].lines[0].get_ydata()
+    rows = [r for r in report["differences"] if r["what"] == "box AP" and r["bin"] is not None]
+    assert_allclose(values, [row["value"] for row in rows])
+
+
 def test_where_the_data_lay_does_not_tell_detectors_apart() -> None:
     images = drawn(12)
     places = [f"coco:/home/{name}/photos" for name in ("ada", "bob")]
@@ -347,8 +362,8 @@ def test_sentences_say_what_is_shown() -> None:
     ]
     (sentence,) = occlusion_conclusions({"differences": rows}, ["box AP"])
     assert sentence == (
-        "AP of boxes: the difference tied − plain is above 0 in 1 of 3 bins, below 0 in 1; from "
-        "the first bin to the last it falls: −52.0 [−60.0, −40.0]."
+        "AP of boxes: tied − plain is above 0 in 1 of 3 bins and below 0 in 1. From the first "
+        "bin to the last, it falls: −52.0 [−60.0, −40.0]."
     )
     rows[3] |= seeds
     (sentence,) = occlusion_conclusions({"differences": rows}, ["box AP"])

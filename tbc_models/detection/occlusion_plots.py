@@ -1,6 +1,7 @@
 """Plot what `tbc detect occlusion` measured, and state it in tables and sentences."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 
 
 def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
-    """Draw quantities against the occlusion ratio r, and below them the detectors' differences.
+    """Draw quantities against the occlusion ratio r, and beside them the detectors' differences.
 
     Bars are intervals over images, wide pale ones (of differences) intervals over seeds, and small
     points single seeds.
@@ -42,7 +43,7 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
         quantities: what to draw, each a key of `TITLES`.
 
     Returns:
-        The figure, with a column for each quantity, and with a second row of axes if there are
+        The figure, with a row for each quantity, and with a second column of axes if there are
         several detectors.
 
     Example:
@@ -53,25 +54,27 @@ def occlusion_figure(report: Row, quantities: Sequence[str] = MAIN) -> Figure:
         ['AP of boxes']
     """
     first, *others = [detector["name"] for detector in report["detectors"]]
-    lines = 2 if others else 1
-    size = (0.6 + 3.4 * len(quantities), 0.5 + 2.7 * lines)
+    columns = 2 if others else 1
+    size = (0.4 + 3.1 * columns, 0.6 + 2.2 * len(quantities))
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(lines, len(quantities), squeeze=False, sharex=True)
-    for column, what in zip(grid.T, quantities, strict=True):
+    grid = figure.subplots(len(quantities), columns, squeeze=False, sharex=True)
+    for line, what in zip(grid, quantities, strict=True):
         for i, name in enumerate((first, *others)):
-            _curve(column[0], report, select(report, what, name), i, name)
-        column[0].set_title(TITLES[what], fontsize=10)
+            _curve(line[0], report, select(report, what, name), i, name)
+        line[0].set_title(fill(TITLES[what], 36), fontsize=10)
         for i, name in enumerate(others, 1):
             rows = [r for r in report["differences"] if r["what"] == what and r["detector"] == name]
             own = [row for row in rows if row["bin"] is not None]
-            _curve(column[1], report, own, i, f"{name} − {first}")
+            _curve(line[1], report, own, i, name)
         if others:
-            column[1].axhline(0, color="#888888", lw=1)
-        column[-1].set_xlabel("occlusion ratio r")
+            line[1].axhline(0, color="0.5", lw=1)
+            line[1].set_title(f"difference from {first}", fontsize=10)
     for axes in grid.flat:
         axes.grid(alpha=0.3)
-    for line in grid:
-        line[0].legend(frameon=False, fontsize=8)
+    for axes in grid[-1]:
+        axes.set_xlabel("occlusion ratio r")
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
@@ -95,6 +98,8 @@ def _curve(axes: Axes, report: Row, rows: Sequence[Row], i: int, name: str) -> N
 def distribution_figure(report: Row) -> Figure:
     """Draw the cumulative distribution of r over images, under every reading of Eq. (5).
 
+    The axes end at r = 1.5: where curves differ, but not where their last few images lie.
+
     Args:
         report: what `occlusion_distribution` returned.
 
@@ -107,20 +112,22 @@ def distribution_figure(report: Row) -> Figure:
         1
     """
     kinds = list(dict.fromkeys(row["reading"].partition(", ")[0] for row in report["rows"]))
-    figure = Figure(figsize=(1 + 3.7 * len(kinds), 3.6), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+    figure = Figure(figsize=(0.6 + 3 * len(kinds), 3.4), layout="constrained")
+    grid = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
+    for axes, kind in zip(grid, kinds, strict=True):
         rows = [row for row in report["rows"] if row["reading"].startswith(kind)]
         for i, row in enumerate(rows):
             shares = np.linspace(0, 100, len(row["percentiles"]))
             style = "-" if row["reading"].endswith("sum") else "--"
             label = row["reading"].partition(", ")[2]
             axes.plot(row["percentiles"], shares, style, color=COLOURS[i // 2], label=label)
-        axes.axvline(0.8, color="#888888", lw=0.8, ls=":")
+        axes.axvline(0.8, color="0.5", lw=1, ls=":")
         axes.set_title(kind, fontsize=10)
         axes.set_xlabel("occlusion ratio r")
-        axes.set_ylabel("images with at most this r, %")
+        axes.set_xlim(-0.03, 1.5)
         axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    grid[0].set_ylabel("images with at most this r, %")
+    grid[0].legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 
 
@@ -216,7 +223,7 @@ def _differences(rows: Sequence[Row], several: bool) -> list[str]:
 
 
 def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list[str]:
-    """State in how many bins detectors differ from the first, and if that changes with r.
+    """State in how many bins detectors differ from the first, and whether that changes with r.
 
     A difference is shown if its interval over images does not contain 0 and, with several seeds,
     that over seeds does not either. No correction is made for the number of bins.
@@ -232,7 +239,7 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
         >>> row = {"detector": "tied", "minus": "plain", "what": "box AP", "value": 0.02}
         >>> shown = row | {"bin": 0, "low": 0.01, "high": 0.03}
         >>> occlusion_conclusions({"differences": [shown]}, ["box AP"])
-        ['AP of boxes: the difference tied − plain is above 0 in 1 of 1 bins, below 0 in 0.']
+        ['AP of boxes: tied − plain is above 0 in 1 of 1 bins and below 0 in 0.']
     """
     sentences = []
     pairs = dict.fromkeys((r["detector"], r["minus"]) for r in report["differences"])
@@ -247,15 +254,16 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
             if not bins:
                 continue
             above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
-            text = f"{TITLES[what]}: the difference {ours} − {theirs} is above 0 in {above} of "
-            text += f"{len(bins)} bins, below 0 in {below}"
+            text = f"{TITLES[what]}: {ours} − {theirs} is above 0 in {above} of "
+            text += f"{len(bins)} bins and below 0 in {below}."
             for change in (row for row in rows if row["bin"] is None):
                 words = {1: "it rises", -1: "it falls", 0: "no change is shown"}[_shown(change)]
-                text += f"; from the first bin to the last {words}: "
+                text += f" From the first bin to the last, {words}: "
                 text += interval_in_words(change, "+")
                 if "seeds_low" in change:
                     text += f", over seeds [{_ends(change, '+', 'seeds_low', 'seeds_high')}]"
-            sentences.append(f"{text}.")
+                text += "."
+            sentences.append(text)
     return sentences
 
 

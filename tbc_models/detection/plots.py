@@ -1,10 +1,13 @@
 """Pictures of detectors: learning curves, precision against recall, and objects on images."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
@@ -27,7 +30,7 @@ def detection_curves(rows: Sequence[dict[str, float]], title: str = "") -> Figur
         >>> [axes.get_ylabel() for axes in detection_curves([row]).axes]
         ['training loss', 'AP on test images']
     """
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
     loss, precision = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
     marker = "." if len(rows) < 50 else ""
@@ -40,12 +43,12 @@ def detection_curves(rows: Sequence[dict[str, float]], title: str = "") -> Figur
             precision.plot(epochs, values, style, marker=marker, label=name)
     precision.set_ylabel("AP on test images")
     precision.set_ylim(bottom=0)
-    precision.legend(frameon=False)
     for axes in (loss, precision):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -64,7 +67,7 @@ def precision_recall(curves: Mapping[str, Sequence[float]], title: str = "") -> 
         >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
         ('recall', 'precision')
     """
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, precision in curves.items():
         axes.plot([i / 100 for i in range(len(precision))], precision, label=name)
@@ -120,3 +123,54 @@ def draw_objects(
         )
     picture: Image.Image = to_pil_image(image)
     return picture
+
+
+def show_boxes(
+    axes: Axes,
+    image: Tensor | None,
+    boxes: Tensor,
+    labels: Sequence[str] = (),
+    *,
+    colours: str | Sequence[str] = "white",
+    title: str = "",
+    **style: Any,
+) -> Axes:
+    """Show an image, and outline boxes on it; the axes are in the image's pixels.
+
+    Args:
+        axes: where to draw.
+        image: (3, H, W), uint8 or floats from 0 to 1; None to draw boxes alone.
+        boxes: (n, 4) as x1, y1, x2, y2 in pixels.
+        labels: a text for each box, or none at all. They are at different corners of successive
+            boxes, so that the texts of boxes in the same place do not hide one another.
+        colours: one colour of all outlines, or one for each.
+        title: title above the image.
+        style: other properties of the outlines, as those of matplotlib's `Rectangle`.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> import torch
+        >>> axes = Figure().subplots()
+        >>> boxes = torch.tensor([[5.0, 5, 30, 30]])
+        >>> len(show_boxes(axes, torch.zeros(3, 40, 60), boxes, ["cat"]).patches)
+        1
+    """
+    if image is not None:
+        height, width = image.shape[-2:]
+        shown = image.permute(1, 2, 0).numpy()
+        axes.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
+    each = [colours] * len(boxes) if isinstance(colours, str) else colours
+    for i, (box, colour) in enumerate(zip(boxes.tolist(), each, strict=True)):
+        x1, y1, x2, y2 = box
+        outline: dict[str, Any] = {"fill": False, "ec": colour, "lw": 1.5} | style
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **outline))
+        if labels:
+            corner = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))[i % 4]
+            ground = {"fc": colour, "ec": "none", "pad": 1.5}
+            text = axes.text(*corner, labels[i], size=9, ha="center", va="center", bbox=ground)
+            text.set(color="#202020", clip_on=True)
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.set_title(title, fontsize=10)
+    return axes
