@@ -22,14 +22,15 @@ from tbc_models.analysis.similarity import (
     filter_similarities,
     filter_similarity,
 )
-from tbc_models.analysis.similarity_plots import (
-    draw_compared,
+from tbc_models.analysis.similarity_plots import draw_compared, means_figure, similarity_figure
+from tbc_models.analysis.similarity_study import Subject, similarity_study
+from tbc_models.analysis.similarity_tables import (
+    ends_table,
     layers_of,
+    seeds_in_words,
     similarity_conclusions,
-    similarity_figure,
     similarity_table,
 )
-from tbc_models.analysis.similarity_study import Subject, similarity_study
 
 
 def network(seed: int = 0, channels: int = 8) -> nn.Sequential:
@@ -55,6 +56,7 @@ def with_filters(*filters: list[float]) -> nn.Sequential:
     return made.double()
 
 
+WEIGHTS = ("trained", "untrained")
 POSITIVE = torch.rand(4, 2, 5, 5, dtype=torch.float64) + 0.1
 
 
@@ -309,7 +311,16 @@ def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
     assert layers_of(report, "wide") == ["0", "2"]
     _, lines = similarity_table(report, "plain")
     assert [line[:3] for line in lines] == [["0", "1", "8"], ["2", "2", "8"]]
-    assert all("±" in cell for line in lines for cell in line[3:5])
+    own = [row["mean"] for row in report["rows"] if row["network"] == "plain"]
+    for cells in lines:
+        for cell in cells[3:5]:  # the lowest and the highest seed, and no interval
+            mean, low, high = (float(x.strip("[],").replace("−", "-")) for x in cell.split())
+            assert low <= mean <= high
+            assert all(any(abs(end - x) < 6e-4 for x in own) for end in (low, high))
+    assert seeds_in_words(report) == [
+        "Untrained: three networks with random weights, no interval.",
+        "In brackets: the lowest and the highest network.",
+    ]
     told = similarity_conclusions(report)
     assert len(told) == 6
     means = {
@@ -323,6 +334,20 @@ def test_a_study_is_drawn_and_told(report: dict[str, Any]) -> None:
     )
     assert told[4] == f"wide, trained: its mean is below that of plain in {below} of 2 layers."
     assert told[5].startswith("wide, untrained: its mean is below that of plain in ")
+    headers, ends = ends_table(report)
+    assert headers[-1] == "layers below plain"
+    assert [line[:2] for line in ends] == [["plain", "1 → 2"], ["wide", "1 → 2"]]
+    assert ends[0][-1] == "–"
+    assert ends[1][-1].startswith(f"{below} of 2 / ")
+
+
+def test_five_reports_are_drawn_in_two_columns_with_one_legend(report: dict[str, Any]) -> None:
+    figure = means_figure({str(i): report for i in range(5)})
+    assert [axes.get_title() for axes in figure.axes] == list("01234")
+    assert len({axes.get_position().x0.round(3) for axes in figure.axes}) == 2
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == [f"{name}, {kind}" for name in ("plain", "wide") for kind in WEIGHTS]
 
 
 def test_layers_are_paired_by_name_or_by_depth(report: dict[str, Any]) -> None:
@@ -349,6 +374,7 @@ def test_layers_are_paired_by_name_or_by_depth(report: dict[str, Any]) -> None:
     assert compared(other) == ["0 / a", "2 / b"]
     assert similarity_conclusions(other)[-1].endswith("of 2 layers, compared in order of depth.")
     fewer = renamed({"2": "2"})
+    assert ends_table(fewer)[1][-1][-1] == "–"
     assert similarity_conclusions(fewer)[-1] == (
         "wide and plain have different numbers of layers: not compared."
     )

@@ -8,8 +8,8 @@ from torch import nn
 
 from tbc_gpu import TiedBlockConv2d
 from tbc_models.analysis.similarity import filter_similarity
-from tbc_models.analysis.similarity_plots import similarity_table
 from tbc_models.analysis.similarity_study import Subject, similarity_study, within_and_between
+from tbc_models.analysis.similarity_tables import block_table
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -63,7 +63,10 @@ def test_the_report_and_its_table_have_both_means(images: torch.Tensor) -> None:
     report = similarity_study([Subject("tied", network(), images, network)], control=[1])
     for row in report["rows"]:
         assert row["between"] == pytest.approx(0, abs=1e-5)
-    headers, lines = similarity_table(report, "tied")
-    assert headers[-2:] == ["same block", "other block"]
-    row = next(row for row in report["rows"] if row["layer"] == "2")
-    assert lines[-1][-2:] == [f"{row['within']:.3f}", f"{row['between']:.3f}".replace("-", "−")]
+    headers, lines = block_table(report, "tied")
+    assert headers == ["layer", "weights", "same block", "other block"]
+    kinds = [[layer, weights] for layer in ("0", "2") for weights in ("trained", "untrained")]
+    assert [line[:2] for line in lines] == kinds
+    for line in lines:
+        row = next(r for r in report["rows"] if [r["layer"], r["weights"]] == line[:2])
+        assert line[2:] == [f"{row[k]:.3f}".replace("-", "−") for k in ("within", "between")]

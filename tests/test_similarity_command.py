@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tbc_models.analysis.similarity_plots import similarity_conclusions
+from tbc_models.analysis.similarity_tables import similarity_conclusions
 from tbc_models.cli import app
 from tbc_models.cli.opened import open_network
 from tests.runs import go, refused, settings, tbc, write_weights
@@ -44,7 +44,19 @@ def test_it_prints_plots_and_writes_what_it_measured(tmp_path: Path) -> None:
     assert len(sentences) == 6
     for sentence in sentences:
         assert sentence in told
-    assert "Untrained: random weights" in told
+    assert "Untrained: two networks with random weights, no interval." in told
+    assert "±" not in told
+
+
+def test_the_tables_fit_eighty_columns() -> None:
+    options = [*("--count", "1", "--channels", "8"), *QUICK[-2:]]
+    result = CliRunner().invoke(app, ["similarity", TIED, *options], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    for layer in ("conv1", "layer2.0.conv1"):  # neither the name nor a number is broken
+        (line,) = (line for line in lines if line[:1] == [layer] and line[1].isdigit())
+        assert len(line) == 7  # the control has a mean and two ends
+    assert sum(line[:1] == ["layer2.0.conv1"] for line in lines) == 3  # and two by block
 
 
 def test_the_control_can_be_left_out_by_name_only() -> None:
@@ -68,7 +80,8 @@ def test_runs_that_differ_in_their_seed_are_averaged(tmp_path: Path) -> None:
     assert {row["network"] for row in report["rows"]} == {"run-1"}
     seeds = {(row["weights"], row["seed"]) for row in report["rows"]}
     assert seeds == {("trained", 1), ("trained", 2), ("untrained", 0)}
-    assert "±: half-widths of 95 % intervals over seeds." in told
+    assert "Untrained: one network with random weights, no interval." in told
+    assert "In brackets: the lowest and the highest network." in told
 
 
 def test_networks_with_the_same_name_get_their_weights_as_a_name(tmp_path: Path) -> None:

@@ -197,14 +197,16 @@ def _labels(opened: "list[Opened]") -> list[str]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from tbc_models.analysis.similarity_plots import (
-        MEASURES,
+    from tbc_models.analysis.similarity_plots import MEASURES
+    from tbc_models.analysis.similarity_tables import (
+        block_table,
         networks_of,
+        seeds_in_words,
         similarity_conclusions,
         similarity_table,
     )
 
-    console, intervals = Console(), False
+    console = Console()
     console.print(
         f"Images: {found['images']:,}, {escape(found['data'])}. Similarity: "
         f"{MEASURES[found['method']]}. Filters: {found['filters']}. "
@@ -213,16 +215,24 @@ def _print(found: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     for name in networks_of(found):
-        headers, lines = similarity_table(found, name)
-        shown = plain_table(*headers)
-        shown.title = f"{escape(name)}, mean similarity of pairs of filters"
-        for line in lines:
-            shown.add_row(*map(escape, line))
-            intervals |= any("±" in cell for cell in line)
-        console.print(shown, highlight=False)
-    if any(row["weights"] == "untrained" for row in found["rows"]):
-        typer.echo("Untrained: random weights; their dead filters stand after the slash.")
-    if intervals:
-        typer.echo("±: half-widths of 95 % intervals over seeds.")
+        title = f"{escape(name)}, mean similarity of pairs of filters"
+        _print_table(console, title, *similarity_table(found, name))
+        headers, lines = block_table(found, name)
+        if lines:
+            _print_table(console, f"{escape(name)}, pairs by block", headers, lines, left=2)
+    for sentence in seeds_in_words(found):
+        typer.echo(sentence)
+    if any(row["dead"] for row in found["rows"] if row["weights"] == "untrained"):
+        typer.echo("Dead filters of untrained networks, all together, stand after the slash.")
     for sentence in similarity_conclusions(found):
         typer.echo(sentence)
+
+
+def _print_table(
+    console: Console, title: str, headers: list[str], lines: list[list[str]], left: int = 1
+) -> None:
+    shown = plain_table(*headers, left=left)
+    shown.title = title
+    for line in lines:
+        shown.add_row(*map(escape, line))
+    console.print(shown, highlight=False)
