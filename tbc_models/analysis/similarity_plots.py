@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from tbc_models.analysis.similarity import bin_edges
@@ -71,7 +72,8 @@ def means_figure(reports: Mapping[str, Row]) -> Figure:
         'guided'
     """
     lines = _lines(len(reports))
-    figure = Figure(figsize=(7.2, 2.9 * lines + 0.7), layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.08)
+    figure = Figure(figsize=(5.8, 2.4 * lines + 0.7), layout=layout)
     panels = _panels(figure, len(reports), sharey=True)
     shown: dict[str, Any] = {}
     for axes, (title, report) in zip(panels, reports.items(), strict=True):
@@ -97,7 +99,9 @@ def means_figure(reports: Mapping[str, Row]) -> Figure:
         axes.set_xlabel("depth (convolutions)")
     for axes in panels[::2]:
         axes.set_ylabel("mean similarity")
-    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=2)
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=2, fontsize=9
+    )
     return figure
 
 
@@ -168,7 +172,8 @@ def draw_compared(report: Row, figure: FigureBase) -> None:
         axes.set_ylim(bottom=0)
         axes.set_title(" / ".join(dict.fromkeys(layers)), fontsize=10)
         axes.set_xlabel("similarity" + _dashed(report))
-    panels[0].legend(frameon=False, fontsize=9)
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
 
 
 def draw_matrices(report: Row, figure: FigureBase) -> None:

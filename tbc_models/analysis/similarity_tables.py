@@ -299,4 +299,4 @@ def _layers_below(report: Row, first: str, name: str) -> dict[str, tuple[int, in
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+    return f"{round(value, 3) + 0:.3f}".replace("-", "−")  # no minus before 0.000
