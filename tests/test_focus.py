@@ -18,7 +18,12 @@ from tbc_models.analysis.focus_photographs import (
     objects_in_photographs,
     square_around,
 )
-from tbc_models.analysis.focus_plots import focus_conclusions, focus_figure, focus_table
+from tbc_models.analysis.focus_plots import (
+    differences_table,
+    focus_conclusions,
+    focus_figure,
+    focus_table,
+)
 from tbc_models.analysis.focus_scenes import objects_in_scenes, write_single_digits
 from tbc_models.analysis.focus_study import Objects, Onlooker, study_focus
 from tbc_models.cli.opened import open_network
@@ -199,6 +204,11 @@ def test_networks_are_paired_by_object_and_by_seed() -> None:
     assert [network["seeds"] for network in report["networks"]] == [[0, 1], [0, 1]]
     sentences = focus_conclusions(report)
     assert any(line.startswith("energy: tied minus plain: −0.12") for line in sentences)
+    headers, lines = differences_table(report, "energy")
+    assert headers == ["network", "a uniform map", "other images", "untrained", "plain"]
+    assert [lines[0][0], lines[0][-1], lines[1][0]] == ["plain", "–", "tied"]
+    text = f"{row['value']:+.3f}".replace("-", "−")
+    assert lines[1][-1] == "\n".join([f"**{text}**", *[f"[{text}, {text}]"] * 2])
     assert focus_table(report, "energy")[1][0][-1] == ""
     assert len(focus_figure(report, "pointing").axes) == 2
 

@@ -37,7 +37,9 @@ def focus_figure(report: Row, what: str, parts: Sequence[str] | None = None) -> 
     parts = parts or [part["name"] for part in report["parts"] if part["images"] >= LEAST_IMAGES]
     first, *others = [network["name"] for network in report["networks"]]
     lines = 2 if others else 1
-    figure = Figure(figsize=(2.5 + 1.15 * len(parts), 0.4 + 2.9 * lines), layout="constrained")
+    entries = (1 + 3 * (1 + len(others)) + len(others)) / 2
+    size = (max(5.8, 0.9 * len(parts)), 0.6 + 2.3 * lines + 0.2 * entries)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, 1, squeeze=False, sharex=True)[:, 0]
     shares = {part["name"]: part["share"] for part in report["parts"]}
     for place, part in enumerate(parts):
@@ -62,12 +64,14 @@ def focus_figure(report: Row, what: str, parts: Sequence[str] | None = None) -> 
             _points(grid[1], rows, parts, shift, colour, "o", "-", label)
         grid[1].axhline(0, color="#888888", lw=1)
         grid[1].set_ylabel(f"difference in {what}")
-    grid[-1].set_xticks(range(len(parts)), parts, rotation=20, ha="right", fontsize=8)
+    grid[-1].set_xticks(range(len(parts)), parts, rotation=30, ha="right")
+    entry: dict[str, Any] = {}
     for axes in grid:
         axes.grid(axis="y", alpha=0.3)
-        handles, _ = axes.get_legend_handles_labels()
-        if handles:
-            axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        handles, labels = axes.get_legend_handles_labels()
+        entry |= dict(zip(labels, handles, strict=True))
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "frameon": False}
+    figure.legend(list(entry.values()), list(entry), fontsize=9, **below)
     return figure
 
 
@@ -146,6 +150,59 @@ def _in_words(row: Row, *, sign: str = "", intervals: bool = True) -> str:
     return text.replace("-", "−")
 
 
+def differences_table(
+    report: Row, what: str, part: str = "all"
+) -> tuple[list[str], list[list[str]]]:
+    r"""Put the differences of each network from its controls and from the first network in a table.
+
+    Args:
+        report: what `study_focus` returned.
+        what: "energy" or "pointing".
+        part: name of the part.
+
+    Returns:
+        The headers, and a row for each network. A cell has the difference, below it the interval
+        over images and, where there are several seeds, that over seeds. It is bold (in Markdown)
+        if it is shown: if no interval contains 0.
+
+    Example:
+        >>> row = {"network": "plain", "part": "all", "what": "energy", "minus": "uniform"}
+        >>> row |= {"value": 0.1, "low": 0.05, "high": 0.15}
+        >>> report = {"networks": [{"name": "plain"}], "differences": [row]}
+        >>> differences_table(report, "energy")[1][0][:2]
+        ['plain', '**+0.100**\n[+0.050, +0.150]']
+    """
+    first, *others = [network["name"] for network in report["networks"]]
+    headers = {"uniform": "a uniform map", "other images": "other images", "untrained": "untrained"}
+    headers |= {first: first} if others else {}
+    lines = []
+    for name in (first, *others):
+        line = [name]
+        for minus in headers:
+            found = _of(report["differences"], name, what, minus=minus, part=part)
+            line.append(_with_ends(found[0]) if found else "–")
+        lines.append(line)
+    return ["network", *headers.values()], lines
+
+
+def _with_ends(row: Row) -> str:
+    if row["value"] is None or row["low"] is None:
+        return "–"
+    value, mark = f"{row['value']:+.3f}", "**" if _shown(row) else ""
+    text = f"{mark}{value}{mark}\n[{row['low']:+.3f}, {row['high']:+.3f}]"
+    if "seeds_low" in row:
+        text += f"\n[{row['seeds_low']:+.3f}, {row['seeds_high']:+.3f}]"
+    return text.replace("-", "−")
+
+
+def _shown(row: Row) -> bool:
+    """Whether 0 lies neither in the interval over images nor in that over seeds, if any."""
+    ends = [(row["low"], row["high"])]
+    if "seeds_low" in row:
+        ends.append((row["seeds_low"], row["seeds_high"]))
+    return all(low > 0 for low, _ in ends) or all(high < 0 for _, high in ends)
+
+
 def focus_conclusions(report: Row, part: str = "all") -> list[str]:
     """State in sentences how networks differ from their controls and from the first network.
 
@@ -171,15 +228,12 @@ def focus_conclusions(report: Row, part: str = "all") -> list[str]:
     for row in sorted(report["differences"], key=lambda row: row["minus"] not in names):
         if row["part"] != part or row["value"] is None or row["low"] is None:
             continue
-        ends = [(row["low"], row["high"])]
         seeds = ""
         if "seeds_low" in row:
-            ends.append((row["seeds_low"], row["seeds_high"]))
             seeds = f", over seeds [{row['seeds_low']:+.3f}, {row['seeds_high']:+.3f}]"
-        shown = all(low > 0 for low, _ in ends) or all(high < 0 for _, high in ends)
         value = f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{seeds}"
         sentences.append(
             f"{row['what']}: {row['network']} minus {names.get(row['minus'], row['minus'])}: "
-            f"{value.replace('-', '−')}: {'shown' if shown else 'not shown'}."
+            f"{value.replace('-', '−')}: {'shown' if _shown(row) else 'not shown'}."
         )
     return sentences
