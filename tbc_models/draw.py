@@ -4,6 +4,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import nn
 
@@ -12,6 +13,8 @@ from tbc_models.networks.registry import operator_name
 
 # The colours of Okabe and Ito, which colour-blind readers can tell apart, without yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Lines and dots that are read on white and on black.
+GREY = "#8a8f98"
 
 
 def wiring(
@@ -75,7 +78,9 @@ def wiring(
                 axes.plot([0, 4], [height(channel, in_channels), y], color=colour, lw=1.3)
             axes.plot(4, y, "s", color=colour, ms=11, zorder=3)
     for channel in range(in_channels):
-        axes.plot(0, height(channel, in_channels), "o", color="#8a8f98", ms=8, zorder=3)
+        axes.plot(0, height(channel, in_channels), "o", color=GREY, ms=8, zorder=3)
+    for side, word in ((0, "input"), (4, "output")):
+        axes.text(side, 0.1, word, ha="center", va="bottom", fontsize="small")
 
     top = -10.6  # of the stored filters
     for row in range(filters):
@@ -85,7 +90,7 @@ def wiring(
     below = top - 0.62 * filters - 0.1
     stored = f"{filters} × {thin} = {filters * thin} weights"
     axes.text(2, below, stored, ha="center", va="center")
-    axes.set(xlim=(-0.6, 4.6), ylim=(min(below, -13.2) - 0.5, 0.3))
+    axes.set(xlim=(-0.6, 4.6), ylim=(min(below, -13.2) - 0.5, 0.8))
     axes.set_title(_title(groups, blocks))
     axes.set_axis_off()
     return axes
@@ -146,12 +151,12 @@ def memory(
         axes.add_patch(
             Rectangle((place, 0), 0.92, 1, color=COLOURS[block], alpha=0.25 if faint else 1)
         )
-        colour = "#8a8f98" if faint else "white"
-        axes.text(place + 0.46, 0.5, str(pixel), color=colour, ha="center", va="center")
+        ink = GREY if faint else _ink(COLOURS[block])
+        axes.text(place + 0.46, 0.5, str(pixel), color=ink, ha="center", va="center")
     stretch = channels if channels_last else width
     for k in range(len(cells) // stretch):
         start, end = k * stretch, (k + 1) * stretch - 0.08
-        axes.plot([start, start, end, end], [1.15, 1.3, 1.3, 1.15], color="#8a8f98", lw=1)
+        axes.plot([start, start, end, end], [1.15, 1.3, 1.3, 1.15], color=GREY, lw=1)
         word = f"pixel {k}" if channels_last else f"ch {k}"
         axes.text((start + end) / 2, 1.45, word, ha="center", va="bottom", fontsize=9)
     axes.set(xlim=(-0.2, len(cells) + 0.1), ylim=(-0.1, 2.1))
@@ -187,7 +192,7 @@ def bottleneck(block: TiedBottleneck, *, axes: Axes | None = None) -> Axes:
     bottom = -5.2 - 1.1 * max(len(mixer) - 1, 0)
 
     def line(x: list[float], y: list[float], style: str = "-") -> None:
-        axes.plot(x, y, style, color="#8a8f98", lw=1.4, zorder=1)
+        axes.plot(x, y, style, color=GREY, lw=1.4, zorder=1)
 
     def word(x: float, y: float, text: str) -> None:
         axes.text(x, y, text, ha="center", va="center", fontsize=10)
@@ -244,6 +249,13 @@ def _box(
         text = f"{kernel} {title}\n{layer.in_channels} → {layer.out_channels}"
     # Dark in both themes, as the boxes are light.
     axes.text(x, y, text, ha="center", va="center", fontsize=9, color="#1f2328")
+
+
+def _ink(ground: Any) -> str:
+    """Black or white, whichever has the higher contrast (as WCAG counts it) on a colour."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(ground)]
+    luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
 
 
 def _title(groups: int, blocks: int) -> str:

@@ -125,6 +125,7 @@ def test_the_wiring_has_a_line_for_each_product_and_a_colour_for_each_filter(
     assert len({line.get_color() for line in wires}) == filters
     assert len(axes.patches) == filters * 8 // (groups * blocks)  # stored weights
     assert axes.get_title() == title
+    assert [text.get_text() for text in axes.texts[:2]] == ["input", "output"]
     plt.close(axes.figure)  # type: ignore[arg-type]
 
 
@@ -165,6 +166,9 @@ def test_a_bottleneck_is_drawn_as_it_is() -> None:
     ]
     assert "appended" in texts
     assert "1×1 SC\n288 → 256" in texts
+    # The boxes are pale whatever the page is; the style of the site writes in grey.
+    inside = [text for text in axes.texts if text.get_text()[1:3] == "×" + text.get_text()[0]]
+    assert {text.get_color() for text in inside} == {"#1f2328"}
     plt.close(axes.figure)  # type: ignore[arg-type]
 
 
@@ -172,6 +176,8 @@ def test_memory_is_drawn_in_its_order() -> None:
     axes = memory(channels_last=False, blocks=2, thin=1, width=3)
     pixels = [text.get_text() for text in axes.texts if text.get_text().isdigit()]
     assert pixels == list("012012")
+    inks = [text.get_color() for text in axes.texts if text.get_text().isdigit()]
+    assert inks == ["white"] * 3 + ["black"] * 3  # on blue, and on orange
     last = memory(channels_last=True, blocks=2, thin=1, width=3, read=1)
     pixels = [text.get_text() for text in last.texts if text.get_text().isdigit()]
     assert pixels == list("001122")
