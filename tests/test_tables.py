@@ -209,9 +209,33 @@ def test_reasons_after_the_26th_have_two_letters() -> None:
         for i in range(28)
     ]
     text = tables.as_markdown(compared)
-    assert "| row 25 | params (M) | 1.0 | 2.00 +1.00 z |" in text
-    assert "| row 27 | params (M) | 1.0 | 2.00 +1.00 ab |" in text
-    assert "- z: reason 25\n- aa: reason 26\n- ab: reason 27" in text
+    assert '| row 25 | 1.0 | 2.00 +1.00<sup><a href="#table-1-z">z</a></sup> |' in text
+    assert '| row 27 | 1.0 | 2.00 +1.00<sup><a href="#table-1-ab">ab</a></sup> |' in text
+    assert "z: reason 25\n" in text
+    assert "aa: reason 26\n" in text
+    assert "ab: reason 27\n" in text
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_letters_in_markdown_lead_to_the_reasons_below(table: int) -> None:
+    compared = tables.compare(table)
+    text = tables.as_markdown(compared, "here")
+    reasons = tables.lay_out(compared).reasons
+    anchors = dict(re.findall(r'^- <a id="(here-[a-z]+)"></a>[a-z]+: (.+)$', text, re.M))
+    assert anchors == {f"here-{letter}": reason for letter, reason in reasons.items()}
+    linked = re.findall(r'<sup><a href="#([\w-]+)">(\w+)</a></sup>', text)
+    assert all(anchor == f"here-{letter}" for anchor, letter in linked)
+    assert len(linked) == sum(bool(c.reason) for c in compared)
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_a_part_of_a_table_makes_a_shorter_one() -> None:
+    text = tables.as_markdown([c for c in tables.compare(1) if c.column == "params (M)"][:4])
+    lines = text.splitlines()
+    assert lines[2] == "| params (M) | paper | ours | fitted | fitted-tbc |"
+    assert lines[4] == "| ResNet50 | 25.6 | 25.56 −0.04 |  |  |"
+    assert lines[5].startswith("| TiedResNet50-S | 13.9 | 13.05 −0.85<sup>")
 
 
 def test_table_all_prints_six_tables() -> None:

@@ -61,7 +61,7 @@ class TableRow:
         return reason if isinstance(reason, str) else reason.get(design, default)
 
 
-_SHORTCUT = "with a tied shortcut, about 2.3·p² weights per block stay unexplained"
+_SHORTCUT = "with a tied shortcut, about 2.3·p² weights per bottleneck stay unexplained"
 _MULTIPLY = "the unexplained weights cost MACs, too"
 _NOT_S = "fits the two full-size networks, not the -S networks"
 _NOT_MACS = "fitted to the parameters, not to the MACs"
@@ -195,7 +195,7 @@ ROWS: dict[int, dict[str, TableRow]] = {
             of="EfficientNet-B0, SE",
             counted="attention",
             reasons={
-                "params (M)": "squeezing to a quarter of the block's input gives this, r = 16 less"
+                "params (M)": "squeezing to a quarter of the input gives this; r = 16 gives less"
             },
         ),
         "EfficientNet-B0, TiedSE B=2": TableRow(

@@ -79,7 +79,7 @@ def _compare(reported: Reported) -> Iterator[Comparison]:
         yield Comparison(table, row, column, reported.printed)
         return
     if counted is None:
-        reason = "timm does not have this network: the paper's number stands alone"
+        reason = "timm has no such network; the paper's number only"
         yield Comparison(table, row, column, reported.printed, reason=reason)
         return
     columns = [column, f"{column}, all"] if column == "GFlops" else [column]
@@ -135,25 +135,46 @@ class TableLayout(NamedTuple):
     reasons: dict[str, str]
 
 
-def as_markdown(comparisons: list[Comparison]) -> str:
-    """Format one table as Markdown.
+def as_markdown(comparisons: list[Comparison], anchors: str = "") -> str:
+    """Format one table, or some lines of it, as Markdown.
 
     Args:
-        comparisons: comparisons of one table, from `compare`.
+        comparisons: comparisons of one table, from `compare`; a part of them gives a shorter table.
+        anchors: what the anchors of the reasons begin with, "table-1" and so on by default. A page
+            that shows the same table twice needs two of them.
 
     Returns:
-        A heading, the table, and a list of the reasons.
+        A heading, the table, and a list of the reasons. Superscript letters in the table are links
+        to the reasons.
 
     Example:
         >>> print(as_markdown(compare(2)).splitlines()[0])
         ### Table 2. Instance segmentation on Cityscapes with Mask R-CNN
+        >>> print(as_markdown([c for c in compare(6) if "params" in c.column]).splitlines()[4][:46])
+        | element-sum | 22.0 | 21.20 −0.80<sup><a href
     """
     title, headers, lines, notes, reasons = lay_out(comparisons)
-    head = [f"### {title}", "", f"| {' | '.join(headers)} |"]
-    rule = "|---|---|" + "--:|" * (len(headers) - 2)
-    body = [f"| {' | '.join(line)} |" for line in lines]
-    below = [*notes, *(f"{letter}: {reason}" for letter, reason in reasons.items())]
-    return "\n".join([*head, rule, *body, "", *(f"- {note}" for note in below)]) + "\n"
+    anchors = anchors or f"table-{comparisons[0].table}"
+    columns = {c.column for c in comparisons}
+    # One column of names, which stays in sight when a phone scrolls the numbers.
+    first = headers[0] if len(columns) > 1 else "".join(columns)
+    body = []
+    for row, column, reported, *cells in lines:
+        names = [f"**{row}**" * bool(row), column] if len(columns) > 1 else [row]
+        name = "<br>".join(n for n in names if n)
+        body.append([name, reported, *(_superscript(cell, anchors) for cell in cells)])
+    head = [f"### {title}", "", f"| {' | '.join([first, *headers[2:]])} |"]
+    rule = "|---|" + "--:|" * (len(headers) - 2)
+    below = [f'<a id="{anchors}-{letter}"></a>{letter}: {why}' for letter, why in reasons.items()]
+    rows = [f"| {' | '.join(line)} |" for line in body]
+    return "\n".join([*head, rule, *rows, "", *(f"- {note}" for note in [*notes, *below])]) + "\n"
+
+
+def _superscript(cell: str, anchors: str) -> str:
+    """Make the letter at the end of a cell a link to its reason."""
+    number, _, letter = cell.rpartition(" ")
+    link = f'<sup><a href="#{anchors}-{letter}">{letter}</a></sup>'
+    return number + link if letter.strip() else number
 
 
 def as_csv(comparisons: list[Comparison]) -> str:

@@ -80,7 +80,7 @@ METHOD: tuple[Claim, ...] = (
         "The bottleneck has an entry, splits, a mixer and an exit, and nothing else is mentioned",
         counted.missing_weights,
         "tbc table 1",
-        "tutorials/07-reproduce-the-papers-tables.md#second-clue-seventeen-blocks",
+        "tutorials/07-reproduce-the-papers-tables.md#second-clue-seventeen-bottlenecks",
     ),
     Claim(
         "bottleneck-resnest",

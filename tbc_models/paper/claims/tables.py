@@ -118,7 +118,7 @@ def find_row(table: int, row: str) -> Finding:
     if not compared:
         return Finding(Status.unmeasurable, "the row has accuracies only")
     if not counted:
-        return Finding(Status.untried, "not counted: timm does not have this network")
+        return Finding(Status.untried, "not counted: timm has no such network")
     known = CONTRADICTED.get((table, row))
     reason = known() if known else _impossible_share(table, row)
     designs = dict.fromkeys(c.design for c in counted)
