@@ -11,7 +11,7 @@ from scipy import stats
 
 from tbc_models.comparing import reports as compare_reports
 from tbc_models.comparing import runs as compare_runs
-from tbc_models.comparing.networks import FAMILIES, Candidate
+from tbc_models.comparing.networks import FAMILIES, MOST, Candidate
 from tbc_models.comparing.plots import compared, conclusions, overview
 from tbc_models.comparing.runs import Plan, RunScore
 from tbc_models.comparing.tables import details, summary
@@ -90,7 +90,7 @@ def test_the_plot_shows_every_seed_mean_and_interval(trained: Trained) -> None:
     assert [axes.get_title() for axes in panels] == ["equal parameters", "equal MACs"]
     for axes, panel in zip(panels, plan.panels, strict=True):
         rows = [row for row in report["statistics"] if row["panel"] == panel]
-        points = [line for line in axes.lines if line.get_alpha() == 0.4]
+        points = [line for line in axes.lines if line.get_alpha() == 0.6]
         each = [len(line.get_xdata()) for line in points]  # type: ignore[arg-type]
         assert each == [3] * len(FAMILIES)
         bars: list[Any] = list(axes.containers)
@@ -111,23 +111,29 @@ def test_a_partial_report_is_drawn(trained: Trained, seeds: int) -> None:
     assert report["complete_seeds"] == seeds
     panels = compared(report).axes
     assert [axes.get_title().split()[1] for axes in panels][2:] == ["inference", "training"]
-    points = [line for line in panels[0].lines if line.get_alpha() == 0.4]
+    points = [line for line in panels[0].lines if line.get_alpha() == 0.6]
     each = [len(line.get_xdata()) for line in points]  # type: ignore[arg-type]
     assert each == [seeds] * len(FAMILIES)
     old = {name: committed(name) for name in REPORTS}
     together = {name: old_ for name, old_ in old.items() if old_} | {"new": report}
-    axes = overview(together).axes
-    assert len(axes) == 3 * 4
-    assert [[text.get_text() for text in one.texts] for one in axes[:4]] == [
-        [],
-        [],
-        ["not measured"],
-        ["not measured"],
+    assert len(overview(together).axes) == 3 * 2
+    axes = overview(together, ("macs", "inference")).axes
+    words = [[text.get_text() for text in one.texts] for one in axes]
+    assert words == [[], ["not measured"], [], ["not measured"], [], []]
+    drawn = [float(bar.lines[0].get_xdata()[0]) for bar in axes[5].containers]  # type: ignore[attr-defined]
+    times = [network["times"]["inference"][0] for network in report["networks"]]
+    assert len(set(drawn)) == len(times)  # those of equal time stand side by side
+    assert drawn == pytest.approx(times, rel=0.5)
+    assert [x for x, time in zip(drawn, times, strict=True) if not 1 / MOST <= time <= MOST] == [
+        time for time in times if not 1 / MOST <= time <= MOST
     ]
-    drawn = [[float(bar.lines[0].get_xdata()[0]) for bar in one.containers] for one in axes[8:]]  # type: ignore[attr-defined]
-    assert drawn[2] == [network["times"]["inference"][0] for network in report["networks"]]
     table = summary(together).splitlines()
-    assert table[0] == "|  | network | compare-mnist | compare-digits | new |"
+    assert table[:3] == [
+        "At equal parameters:",
+        "",
+        "| network | compare-mnist | compare-digits | new |",
+    ]
+    assert sum(line.startswith("At equal") for line in table) == 4
     assert sum("TBC B=8" in line for line in table) == 2  # in the old reports
     shown = details(report, "training").splitlines()
     assert len(shown) == 2 + len(FAMILIES)

@@ -1,6 +1,5 @@
 """Plot the results of `tbc compare`, and state them in sentences."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ TITLES = {
     "mixer": "mixer (as Table 6)",
 }
 _BLUE, _RED, _GREEN = COLOURS[:3]
-_GREY = "#666666"
+_GREY = "#7a808a"  # read on white and on black
 _OPERATORS = {"SC": _GREY, "GC": _RED, "TBC": _BLUE, "TGC": _GREEN}
 _COSTS = {
     "parameters": "parameters",
@@ -38,8 +37,8 @@ def compared(report: dict[str, Any]) -> Figure:
         report: report of `tbc compare` with at least one complete seed.
 
     Returns:
-        The figure, with one axes for each panel. Networks that are not at the budget (`off_budget`)
-        have hollow diamonds, and their time beside their name.
+        The figure, with one axes for each panel, one below the other. Networks that are not at the
+        budget (`off_budget`) have hollow diamonds, and their time beside their name.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
@@ -53,12 +52,9 @@ def compared(report: dict[str, Any]) -> Figure:
     rows = report["statistics"]
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     most = max(sum(row["panel"] == panel for row in rows) for panel in panels)
-    columns = min(2, len(panels))
-    lines = math.ceil(len(panels) / columns)
     figure, all_axes = plt.subplots(
-        lines,
-        columns,
-        figsize=(2 + 4 * columns, lines * (1.2 + 0.36 * most)),
+        len(panels),
+        figsize=(6.4, 0.4 + len(panels) * (0.7 + 0.36 * most)),
         sharex=True,
         squeeze=False,
         layout="constrained",
@@ -70,12 +66,12 @@ def compared(report: dict[str, Any]) -> Figure:
         for y, row in enumerate(shown):
             colour = _OPERATORS.get(labels[row["network"]].split()[0], _BLUE if y else _GREY)
             top1 = [100 * r["top1"] for r in _counted(report) if r["network"] == row["network"]]
-            axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.4, ms=4, mew=0)
+            axes.plot(top1, [y + 0.28] * len(top1), "o", color=colour, alpha=0.6, ms=4, mew=0)
             bar = axes.errorbar(
                 100 * row["mean"], y, xerr=_bars(row), fmt="D", ms=5, capsize=3, color=colour
             )
             if ratio := off.get(row["network"]):
-                bar.lines[0].set_markerfacecolor("white")
+                bar.lines[0].set_markerfacecolor("none")
                 names[y] += f"\n({ratio:.2f} times {of}'s time)"
         axes.axvline(100 * shown[0]["mean"], color=_GREY, lw=1, ls="--", zorder=0)
         axes.set_yticks(range(len(shown)), names)
@@ -83,45 +79,48 @@ def compared(report: dict[str, Any]) -> Figure:
         axes.tick_params(labelbottom=True)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in all_axes[-1]:
-        axes.set_xlabel("top-1 of the test images, %")
+    all_axes[-1, 0].set_xlabel("top-1 of the test images, %")
     return figure
 
 
-def overview(reports: Mapping[str, dict[str, Any]]) -> Figure:
-    """Plot accuracy against parameters, MACs and measured times, for several comparisons.
+def overview(
+    reports: Mapping[str, dict[str, Any]], costs: Sequence[str] = ("parameters", "macs")
+) -> Figure:
+    """Plot accuracy against what networks cost, for several comparisons.
 
     Args:
         reports: reports of `tbc compare` with at least one complete seed, by title.
+        costs: what to plot against: any of "parameters", "macs", and the measured times
+            "inference" and "training".
 
     Returns:
         The figure, with a row of axes for each report. Costs are relative to SC's; bars are 95 %
         intervals of the accuracy, and quartiles of the time. G or B of 4 are squares, and of 8
-        triangles.
+        triangles. Networks whose cost equals SC's are drawn side by side around 1.
 
     Example:
         >>> row = {"panel": "macs", "network": "SC, 8", "mean": 0.95, "low": 0.94, "high": 0.96}
         >>> network = {"name": "SC, 8", "label": "SC", "parameters": 900, "macs": 9000}
         >>> figure = overview({"Digits": {"networks": [network], "statistics": [row]}})
         >>> [axes.get_xlabel() for axes in figure.axes]
-        ['parameters', 'MACs', 'inference time', 'time of a training step']
+        ["parameters ÷ SC's", "MACs ÷ SC's"]
     """
     figure, all_axes = plt.subplots(
         len(reports),
-        len(_COSTS),
-        figsize=(11, 0.6 + 2.5 * len(reports)),
+        len(costs),
+        figsize=(0.6 + 2.9 * len(costs), 0.8 + 2.2 * len(reports)),
         sharex=True,
         sharey="row",
         squeeze=False,
         layout="constrained",
     )
     for line, (title, report) in zip(all_axes, reports.items(), strict=True):
-        for axes, cost in zip(line, _COSTS, strict=True):
+        for axes, cost in zip(line, costs, strict=True):
             _against(axes, cost, report)
         line[0].set_ylabel(f"{title}\ntop-1, %")
-    for axes, name in zip(all_axes[-1], _COSTS.values(), strict=True):
-        axes.set(xlabel=name, xscale="log", xticks=[0.25, 0.5, 1, 2, 4])
-        axes.set_xticklabels(["¼", "½", "SC", "2", "4"])
+    for axes, cost in zip(all_axes[-1], costs, strict=True):
+        axes.set(xlabel=f"{_COSTS[cost]} ÷ SC's", xscale="log", xticks=[0.25, 0.5, 1, 2, 4])
+        axes.set_xticklabels(["¼", "½", "1", "2", "4"])
         axes.minorticks_off()
     markers = [
         Line2D([], [], color=colour, marker="o", ls="", label=name)
@@ -135,15 +134,19 @@ def _against(axes: Axes, cost: str, report: dict[str, Any]) -> None:
     """Draw every network of a report once, and SC's accuracy as a line."""
     found = {row["network"]: row for row in report["statistics"]}
     first, *_ = report["networks"]
-    for network in report["networks"]:
-        if cost in ("parameters", "macs"):
-            ratio = low = high = network[cost] / first[cost]
-        elif network.get("times"):
-            ratio, low, high = network["times"][cost]
-        else:
-            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_GREY)
-            break
+    if cost in ("parameters", "macs"):
+        ratios = {n["name"]: [n[cost] / first[cost]] * 3 for n in report["networks"]}
+    else:
+        ratios = {n["name"]: n["times"][cost] for n in report["networks"] if n.get("times")}
+    if not ratios:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_GREY)
+    equal = [name for name, (ratio, _, _) in ratios.items() if 1 / MOST <= ratio <= MOST]
+    for network in report["networks"] if ratios else []:
+        ratio, low, high = ratios[network["name"]]
         row = found[network["name"]]
+        if network["name"] in equal:  # they would hide one another
+            aside = 1.06 ** (equal.index(network["name"]) - (len(equal) - 1) / 2) / ratio
+            ratio, low, high = aside * ratio, aside * low, aside * high
         axes.errorbar(
             ratio,
             100 * row["mean"],

@@ -1,5 +1,6 @@
 """Show the results of `tbc tie-study`: as a table, and as a plot."""
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,15 +29,15 @@ def tying_table(report: dict[str, Any]) -> str:
         >>> row = {"where": "layer*", "blocks": 2, "start": "nearest", "epochs": 5, "untied": 0.9}
         >>> row |= {"parameters": 50, "at_once": 0.1, "recalibrated": 0.2, "tuned": 0.85}
         >>> print(tying_table({"untied": {"parameters": 100}, "rows": [row]}))
-        | layers tied | B | parameters | start | at once | recalibrated | 5 epochs |
-        |---|--:|--:|---|--:|--:|--:|
-        | `layer*` | 2 | 50 (0.50) | nearest weights | 10.00 | 20.00 | 85.00 |
+        | layers tied | B | start | at once | recalibrated | 5 epochs | parameters |
+        |---|--:|---|--:|--:|--:|--:|
+        | `layer*` | 2 | nearest weights | 10.00 | 20.00 | 85.00 | 50 (0.50) |
     """
     rows = report["rows"]
     epochs = sorted({row["epochs"] for row in rows})
-    head = ["layers tied", "B", "parameters", "start", "at once", "recalibrated"]
-    head += [f"{n} epoch{'s' * (n > 1)}" for n in epochs]
-    lines = [f"| {' | '.join(head)} |", f"|---|--:|--:|---|{'--:|' * (2 + len(epochs))}"]
+    head = ["layers tied", "B", "start", "at once", "recalibrated"]
+    head += [*(f"{n} epoch{'s' * (n > 1)}" for n in epochs), "parameters"]
+    lines = [f"| {' | '.join(head)} |", f"|---|--:|---|{'--:|' * (3 + len(epochs))}"]
     ways = dict.fromkeys((row["where"], row["blocks"], start) for start in STARTS for row in rows)
     for way in sorted(ways, key=lambda way: way[:2]):
         of_way = [row for row in rows if (row["where"], row["blocks"], row["start"]) == way]
@@ -44,10 +45,10 @@ def tying_table(report: dict[str, Any]) -> str:
             where, blocks, start = way
             first, trained = of_way[0], {row["epochs"]: row["tuned"] for row in of_way}
             parameters, whole = first["parameters"], report["untied"]["parameters"]
-            cells = [f"`{where}`", str(blocks), f"{parameters:,} ({parameters / whole:.2f})"]
-            cells += [STARTS[start], _percent(first.get("at_once"))]
-            cells += [_percent(first.get("recalibrated"))]
+            cells = [f"`{where}`", str(blocks), STARTS[start]]
+            cells += [_percent(first.get(when)) for when in ("at_once", "recalibrated")]
             cells += [_percent(trained.get(n)) for n in epochs]
+            cells.append(f"{parameters:,} ({parameters / whole:.2f})")
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -59,7 +60,8 @@ def tying_curves(report: dict[str, Any]) -> Figure:
         report: report of `tbc tie-study`, complete or not.
 
     Returns:
-        The figure. The dashed line is the network before it is tied.
+        The figure. The dashed line is the network before it is tied. Points of the same length are
+        drawn side by side.
 
     Example:
         >>> row = {"where": "layer*", "blocks": 2, "start": "nearest", "epochs": 5, "untied": 0.9}
@@ -71,18 +73,23 @@ def tying_curves(report: dict[str, Any]) -> Figure:
     rows = report["rows"]
     untied = next((100 * row["untied"] for row in rows if "untied" in row), None)
     ways = sorted({(row["where"], row["blocks"]) for row in rows})
+    columns = min(2, len(ways))
+    lines = math.ceil(len(ways) / columns)
     figure, all_axes = plt.subplots(
-        1,
-        len(ways),
-        figsize=(1 + 2.6 * len(ways), 3.4),
+        lines,
+        columns,
+        figsize=(1 + 2.7 * columns, 0.9 + 2.5 * lines),
+        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for axes, (where, blocks) in zip(all_axes[0], ways, strict=True):
-        for start, (colour, marker) in _STYLES.items():
+    for axes in all_axes.flat[len(ways) :]:
+        axes.remove()
+    for axes, (where, blocks) in zip(all_axes.flat, ways, strict=False):
+        for aside, (start, (colour, marker)) in zip((0.94, 1, 1.06), _STYLES.items(), strict=True):
             points = sorted(
-                (row["epochs"], 100 * row["tuned"])
+                (aside * row["epochs"], 100 * row["tuned"])
                 for row in rows
                 if (row["where"], row["blocks"], row["start"]) == (where, blocks, start)
             )
@@ -91,16 +98,18 @@ def tying_curves(report: dict[str, Any]) -> Figure:
                 axes.plot(x, y, f"{marker}-", color=colour, label=STARTS[start])
         if untied is not None:
             axes.axhline(
-                untied, color="#666666", lw=1, ls="--", zorder=0, label="before it is tied"
+                untied, color="#7a808a", lw=1, ls="--", zorder=0, label="before it is tied"
             )
-        axes.set(title=f"{where} tied, B = {blocks}", xlabel="epochs", xscale="log")
+        axes.set(title=f"{where} tied, B = {blocks}", xlabel="epochs, log scale", xscale="log")
+        axes.tick_params(labelbottom=True)
         lengths = sorted({row["epochs"] for row in rows})
         axes.set_xticks(lengths, [str(n) for n in lengths])
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
-    all_axes[0, 0].set_ylabel("top-1 of the test images, %")
-    lines = all_axes[0, 0].get_legend_handles_labels()
-    figure.legend(*lines, loc="outside lower center", ncols=4, frameon=False)
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel("top-1, %")
+    shown = all_axes[0, 0].get_legend_handles_labels()
+    figure.legend(*shown, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 

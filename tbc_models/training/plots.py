@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
 
 def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
-    """Draw loss and top-1 of every epoch, on training and on test images.
+    """Draw loss and, below it, top-1 of every epoch, on training and on test images.
 
     Args:
         rows: a row for each epoch, as in metrics.csv.
-        title: title above both plots.
+        title: text above both plots.
 
     Returns:
         The figure.
@@ -25,18 +25,22 @@ def curves(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
         >>> [axes.get_ylabel() for axes in curves([row]).axes]
         ['loss', 'top-1 (%)']
     """
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    for axes, name, factor in zip(figure.subplots(1, 2), ("loss", "top-1"), (1, 100), strict=True):
+    panels = figure.subplots(2, sharex=True)
+    for axes, name, factor in zip(panels, ("loss", "top-1"), (1, 100), strict=True):
         for part, style in (("train", "--"), ("test", "-")):
             values = [factor * row[f"{part}/{name}"] for row in rows]
             axes.plot(epochs, values, style, marker="." if len(rows) < 50 else "", label=part)
-        axes.set_xlabel("epoch")
         axes.set_ylabel(f"{name} (%)" if factor == 100 else name)
         axes.grid(alpha=0.3)
         if name == "loss":
             axes.set_yscale("log")  # the first losses on test images can be huge
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].set_xlabel("epoch")
     figure.suptitle(f"{title}  {rows[-1]['test/top-1']:.2%} after epoch {epochs[-1]:.0f}".strip())
     figure.axes[0].legend(frameon=False)
     return figure
