@@ -54,7 +54,9 @@ extensions = [
     "sphinxcontrib.katex",
     "notfound.extension",
     "accessibility",
+    "command_line",
     "pictures",
+    "source_links",
     "tutorials",
 ]
 exclude_patterns = ["_build", "_templates", "tutorials/*.ipynb"]
@@ -101,6 +103,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the descriptions tell shapes and units, which types do not
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 napoleon_use_ivar = True
 nitpick_ignore = [  # they stand on another site
     ("py:class", "torch.nn.modules.module.Module"),
