@@ -20,6 +20,8 @@ from tbc_models.detection.errors import count_errors
 from tbc_models.detection.occlusion import WRONG, measure_occlusion
 from tbc_models.detection.occlusion_plots import (
     TITLES,
+    changes_table,
+    conclusions_table,
     distribution_figure,
     error_changes,
     interval_in_words,
@@ -177,6 +179,9 @@ def test_seeds_are_averaged_and_detectors_paired_by_image() -> None:
     assert_allclose(grown["value"], last["value"] - first["value"], atol=2e-5)
     assert_allclose(grown["seeds"], np.subtract(last["seeds"], first["seeds"]), atol=2e-5)
     assert len(error_changes(report)) == 2
+    headers, lines = changes_table(report)
+    (missed,) = (line for line in lines if line[0] == TITLES["missed"])
+    assert interval_in_words(grown, "+") in missed[headers.index("plain")]
     headers, lines = occlusion_table(report, "box AP")
     assert headers[-2:] == ["plain − tied_net", "over seeds"]
     assert [len(line) for line in lines] == [len(headers)] * 4
@@ -371,6 +376,19 @@ def test_sentences_say_what_is_shown() -> None:
         "no change is shown: −52.0 [−60.0, −40.0], over seeds [−100.0, +100.0]."
     )
     assert interval_in_words(rows[0] | {"what": "missed"}, "+") == "+0.02 [+0.01, +0.03]"
+    headers, (line,) = conclusions_table({"differences": rows}, ["box AP"])
+    assert headers[-1] == "over seeds"
+    assert line[1:] == [
+        "tied − plain",
+        "1 of 3",
+        "1 of 3",
+        "−52.0 [−60.0, −40.0]",
+        "[−100.0, +100.0]",
+    ]
+    del rows[3]["seeds_low"]
+    assert (
+        conclusions_table({"differences": rows}, ["box AP"])[1][0][4] == "**−52.0 [−60.0, −40.0]**"
+    )
 
 
 def test_scenes_lie_in_their_bins() -> None:

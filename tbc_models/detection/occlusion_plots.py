@@ -1,6 +1,6 @@
 """Plot what `tbc detect occlusion` measured, and state it in tables and sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -193,7 +193,7 @@ def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]
         >>> rows = [row | {"high": 0.6, "seeds": [0.5]}]
         >>> found = {"detectors": [{"name": "resnet"}], "bins": bins, "rows": rows}
         >>> occlusion_table(found | {"differences": []}, "box AP")
-        (['r', 'images', 'resnet'], [['0 to 0.1', '9', '50.0 [40.0, 60.0]']])
+        (['r', 'images', 'resnet'], [['0–0.1', '9', '50.0 [40.0, 60.0]']])
     """
     names = [detector["name"] for detector in report["detectors"]]
     differences = [row for row in report["differences"] if row["what"] == what]
@@ -204,7 +204,7 @@ def occlusion_table(report: Row, what: str) -> tuple[list[str], list[list[str]]]
         headers += [f"{name} − {names[0]}", *["over seeds"] * several]
     lines = []
     for place, edges in enumerate(report["bins"]):
-        line = [f"{edges['low']:g} to {edges['high']:g}", f"{edges['images']:,}"]
+        line = [f"{edges['low']:g}–{edges['high']:g}", f"{edges['images']:,}"]
         line += [interval_in_words(select(report, what, name)[place]) for name in names]
         line += _differences([r for r in differences if r["bin"] == place], several)
         lines.append(line)
@@ -242,6 +242,24 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
         ['AP of boxes: tied − plain is above 0 in 1 of 1 bins and below 0 in 0.']
     """
     sentences = []
+    for what, ours, theirs, bins, change in _compared(report, quantities):
+        above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
+        text = f"{TITLES[what]}: {ours} − {theirs} is above 0 in {above} of "
+        text += f"{len(bins)} bins and below 0 in {below}."
+        if change:
+            words = {1: "it rises", -1: "it falls", 0: "no change is shown"}[_shown(change)]
+            text += f" From the first bin to the last, {words}: {interval_in_words(change, '+')}"
+            if "seeds_low" in change:
+                text += f", over seeds [{_ends(change, '+', 'seeds_low', 'seeds_high')}]"
+            text += "."
+        sentences.append(text)
+    return sentences
+
+
+def _compared(
+    report: Row, quantities: Sequence[str]
+) -> Iterator[tuple[str, str, str, list[Row], Row | None]]:
+    """Yield a quantity, two detectors, their differences in bins, and how these change with r."""
     pairs = dict.fromkeys((r["detector"], r["minus"]) for r in report["differences"])
     for what in quantities:
         for ours, theirs in pairs:
@@ -251,20 +269,40 @@ def occlusion_conclusions(report: Row, quantities: Sequence[str] = MAIN) -> list
                 if row["what"] == what and row["detector"] == ours and row["value"] is not None
             ]
             bins = [row for row in rows if row["bin"] is not None and row["low"] is not None]
-            if not bins:
-                continue
-            above, below = (sum(_shown(row) == side for row in bins) for side in (1, -1))
-            text = f"{TITLES[what]}: {ours} − {theirs} is above 0 in {above} of "
-            text += f"{len(bins)} bins and below 0 in {below}."
-            for change in (row for row in rows if row["bin"] is None):
-                words = {1: "it rises", -1: "it falls", 0: "no change is shown"}[_shown(change)]
-                text += f" From the first bin to the last, {words}: "
-                text += interval_in_words(change, "+")
-                if "seeds_low" in change:
-                    text += f", over seeds [{_ends(change, '+', 'seeds_low', 'seeds_high')}]"
-                text += "."
-            sentences.append(text)
-    return sentences
+            if bins:
+                change = next((row for row in rows if row["bin"] is None), None)
+                yield what, ours, theirs, bins, change
+
+
+def conclusions_table(
+    report: Row, quantities: Sequence[str] = MAIN
+) -> tuple[list[str], list[list[str]]]:
+    """Put what `occlusion_conclusions` states into a table in Markdown.
+
+    Args:
+        report: what `measure_occlusion` returned.
+        quantities: what to report on, each a key of `TITLES`.
+
+    Returns:
+        The headers, and a row for each quantity and each detector but the first. A change from
+        the first bin to the last is bold if it is shown.
+
+    Example:
+        >>> row = {"detector": "tied", "minus": "plain", "what": "box AP", "value": 0.02}
+        >>> shown = row | {"bin": 0, "low": 0.01, "high": 0.03}
+        >>> conclusions_table({"differences": [shown]}, ["box AP"])[1]
+        [['AP of boxes', 'tied − plain', '1 of 1', '0 of 1', '–']]
+    """
+    several = any("seeds_low" in row for row in report["differences"])
+    headers = ["quantity", "difference", "bins above 0", "bins below 0", "last bin − first"]
+    lines = []
+    for what, ours, theirs, bins, change in _compared(report, quantities):
+        line = [TITLES[what], f"{ours} − {theirs}"]
+        line += [f"{sum(_shown(row) == side for row in bins)} of {len(bins)}" for side in (1, -1)]
+        cells = _differences([change], several) if change else ["–"] * (1 + several)
+        line += [f"**{cell}**" if change and _shown(change) else cell for cell in cells]
+        lines.append(line)
+    return headers + ["over seeds"] * several, lines
 
 
 def error_changes(report: Row) -> list[str]:
@@ -292,6 +330,37 @@ def error_changes(report: Row) -> list[str]:
             text += f"; no change is shown in: {', '.join(others)}"
         sentences.append(f"{name}: {text}.")
     return sentences
+
+
+def changes_table(report: Row) -> tuple[list[str], list[list[str]]]:
+    """Put into a table, in Markdown, how errors change from the first bin of r to the last.
+
+    Args:
+        report: what `measure_occlusion` returned.
+
+    Returns:
+        The headers, and a row for each kind of error with the changes of its mean per image in all
+        detectors; bold where a change is shown.
+
+    Example:
+        >>> row = {"detector": "resnet", "what": "missed", "bin": None, "value": 0.3}
+        >>> changes_table({"rows": [row | {"low": 0.2, "high": 0.4}]})
+        (['change of', 'resnet'], [['missed objects per image', '**+0.30 [+0.20, +0.40]**']])
+    """
+    changes = [row for row in report["rows"] if row["bin"] is None and row["what"] in ERRORS]
+    names = list(dict.fromkeys(row["detector"] for row in changes))
+    of = {(row["what"], row["detector"]): row for row in changes}
+    kinds = sorted(
+        dict.fromkeys(row["what"] for row in changes), key=lambda what: -of[what, names[0]]["value"]
+    )
+    lines = []
+    for what in kinds:
+        line = [TITLES[what]]
+        for name in names:
+            cell = interval_in_words(of[what, name], "+")
+            line.append(f"**{cell}**" if _shown(of[what, name]) else cell)
+        lines.append(line)
+    return ["change of", *names], lines
 
 
 def _shown(row: Row) -> int:
