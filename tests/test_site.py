@@ -32,7 +32,7 @@ TOO_WIDE = """() => {
       if (!one.matches('.content') && getComputedStyle(one).overflowX !== 'visible') return true;
     return false;
   };
-  const shown = [...document.querySelectorAll('.main *')].filter(
+  const shown = [...document.querySelectorAll('.content *')].filter(
     (one) => one.checkVisibility() && one.getBoundingClientRect().width > 0);
   const found = shown.filter(
     (one) => one.getBoundingClientRect().right > innerWidth + 1 && !clipped(one));
