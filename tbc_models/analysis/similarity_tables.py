@@ -103,7 +103,7 @@ def block_table(report: Row, network: str) -> tuple[list[str], list[list[str]]]:
         network: label of the network.
 
     Returns:
-        The headers, and rows for each layer with blocks or groups: trained and untrained. No rows
+        The headers, and rows for each layer with blocks or groups, trained and untrained. No rows
         if no layer has any.
 
     Example:
