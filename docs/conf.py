@@ -59,6 +59,7 @@ extensions = [
     "source_links",
     "tutorials",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "tutorials/*.ipynb"]
 default_role = "code"
 
