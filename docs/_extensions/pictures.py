@@ -1,5 +1,6 @@
 """Store what notebooks drew as WebP: half the weight, or a tenth where it is a photograph."""
 
+from io import BytesIO
 from pathlib import Path
 
 from docutils import nodes
@@ -8,7 +9,14 @@ from sphinx.application import Sphinx
 
 # Figures are drawn at this many pixels an inch (tutorials/matplotlibrc); a browser counts 96.
 DRAWN, SHOWN = 128, 96
-LOSSLESS = 60_000  # bytes; above, the picture holds a photograph, and loses nothing visible
+LOSSLESS = 60_000  # bytes
+
+
+def encoded(picture: Image.Image, **options: int) -> bytes:
+    """A picture as the bytes of a WebP file."""
+    file = BytesIO()
+    picture.save(file, "webp", method=4, **options)
+    return file.getvalue()
 
 
 def to_webp(app: Sphinx, doctree: nodes.document) -> None:
@@ -23,10 +31,11 @@ def to_webp(app: Sphinx, doctree: nodes.document) -> None:
             image["width"] = f"{round(picture.width * SHOWN / DRAWN)}px"
             if not target.exists():
                 # Cells draw again with each build, under a name made from the content.
+                files = [encoded(picture, lossless=True), encoded(picture, quality=85)]
+                # Above this size the picture holds a photograph, and loses nothing visible.
+                small = files[0] if len(files[0]) < LOSSLESS else min(files, key=len)
                 temporary = target.with_suffix(".part")
-                picture.save(temporary, "webp", lossless=True, method=4)
-                if temporary.stat().st_size > LOSSLESS:
-                    picture.save(temporary, "webp", quality=85, method=4)
+                temporary.write_bytes(small)
                 temporary.replace(target)
         image["uri"] = image["uri"].removesuffix(".png") + ".webp"
 
