@@ -140,6 +140,7 @@ if repository:
         "top_of_page_buttons": ["edit"],
     }
 html_copy_source = html_show_sourcelink = False
+html_use_index = False  # the search field finds more
 notfound_context = {
     "title": "Page not found",
     "body": "<h1>Page not found</h1>\n<p>There is no page at this address. The menu lists all of "

@@ -72,8 +72,17 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Browser, address: str) -> Iterator[Visit]:
-    """Load a page as a first visitor would, in a browser that has cached nothing."""
+def visit(browser: Browser, address: str, *, settled: bool = False) -> Iterator[Visit]:
+    """Load a page as a first visitor would, in a browser that has cached nothing.
+
+    Args:
+        browser: the browser.
+        address: address of the page.
+        settled: wait until nothing is loaded any more, fonts included.
+
+    Yields:
+        The loaded page, and what happened.
+    """
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     seen = Visit(context.new_page())
     home = address.split("/", 3)[2]
@@ -89,7 +98,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
     seen.page.on("console", lambda message: _complain(seen, message.type, message.text))
     seen.page.on("pageerror", lambda error: _complain(seen, "error", str(error)))
     seen.page.on("response", received)
-    seen.page.goto(address, wait_until="load")
+    seen.page.goto(address, wait_until="networkidle" if settled else "load")
     yield seen
     context.close()
 
@@ -107,7 +116,7 @@ def main() -> None:
     rows = []
     with hosted() as home, chromium() as browser:
         for page in pages():
-            with visit(browser, home + page) as seen:
+            with visit(browser, home + page, settled=True) as seen:
                 rows.append((sum(seen.sizes.values()) / KILOBYTE, len(seen.sizes), page))
     for kilobytes, requests, page in sorted(rows, reverse=True):
         table.add_row(page, f"{kilobytes:,.0f}", str(requests))

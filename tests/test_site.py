@@ -121,13 +121,13 @@ def test_search_finds_pages_before_the_api(browser: Browser, home: str, words: s
 
 
 def test_the_first_screen_weighs_less_than_300_kilobytes(browser: Browser, home: str) -> None:
-    with visit(browser, home) as seen:
+    with visit(browser, home, settled=True) as seen:
         assert sum(seen.sizes.values()) < 300 * KILOBYTE, seen.sizes
 
 
 @pytest.mark.parametrize("page", TUTORIALS)
 def test_a_tutorial_weighs_less_than_a_megabyte(browser: Browser, home: str, page: str) -> None:
-    with visit(browser, home + page) as seen:
+    with visit(browser, home + page, settled=True) as seen:
         assert sum(seen.sizes.values()) < 1000 * KILOBYTE, seen.sizes
 
 

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 # Figures are drawn at this many pixels an inch (tutorials/matplotlibrc); a browser counts 96.
 DRAWN, SHOWN = 128, 96
-LOSSLESS = 60_000  # bytes
+LOSSLESS = 40_000  # bytes
 
 
 def encoded(picture: Image.Image, **options: int) -> bytes:
@@ -31,7 +31,7 @@ def to_webp(app: Sphinx, doctree: nodes.document) -> None:
             image["width"] = f"{round(picture.width * SHOWN / DRAWN)}px"
             if not target.exists():
                 # Cells draw again with each build, under a name made from the content.
-                files = [encoded(picture, lossless=True), encoded(picture, quality=85)]
+                files = [encoded(picture, lossless=True), encoded(picture, quality=80)]
                 # Above this size the picture holds a photograph, and loses nothing visible.
                 small = files[0] if len(files[0]) < LOSSLESS else min(files, key=len)
                 temporary = target.with_suffix(".part")

@@ -24,6 +24,8 @@ def mend_links(
     """Let each link lead to the name as it is described: in its module, or a package above."""
     if not page.startswith("_modules/"):
         return
+    # Names of Python's own are listed among the modules, but have no source.
+    context["body"] = re.sub(r'<li><a href="builtins\.html">.*</li>\n', "", context["body"])
     parts = page.removeprefix("_modules/").split("/")
     places = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
     described = app.env.domaindata["py"]["objects"]
