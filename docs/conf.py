@@ -161,12 +161,14 @@ def drop_unused(
     context: dict[str, Any],
     _doctree: nodes.document | None,
 ) -> None:
-    """Load KaTeX (300 KB) only on pages with mathematics."""
-    if 'class="math' not in context.get("body", ""):
-        for kind in ("script_files", "css_files"):
-            context[kind] = [
-                one for one in context[kind] if not re.search("katex|auto-render", str(one))
-            ]
+    """Load what only some pages need on those alone: KaTeX weighs 300 KB, sphinx-design 60."""
+    body = context.get("body", "")
+    needed = {"katex|auto-render": 'class="math' in body, "design": re.search(r"\bsd-", body)}
+    for files, need in needed.items():
+        if not need:
+            for kind in ("script_files", "css_files"):
+                kept = [one for one in context[kind] if not re.search(files, str(one))]
+                context[kind] = kept
 
 
 def say_where(_app: Sphinx, _page: str, source: list[str]) -> None:
