@@ -138,9 +138,18 @@ if repository:
         "source_branch": branch,
         "source_directory": "docs/",
         "top_of_page_buttons": ["edit"],
+        "footer_icons": [
+            {"name": "Repository", "url": repository, "html": "Repository", "class": ""},
+            {
+                "name": "Licence",
+                "url": f"{repository}/blob/{branch}/LICENSE",
+                "html": "Licence",
+                "class": "",
+            },
+        ],
     }
 html_copy_source = html_show_sourcelink = False
-html_use_index = False  # the search field finds more
+html_use_index = html_domain_indices = False  # the search field finds more
 notfound_context = {
     "title": "Page not found",
     "body": "<h1>Page not found</h1>\n<p>There is no page at this address. The menu lists all of "
@@ -171,6 +180,18 @@ def drop_unused(
                 context[kind] = kept
 
 
+def edit_the_original(
+    _app: Sphinx,
+    page: str,
+    _template: str,
+    context: dict[str, Any],
+    _doctree: nodes.document | None,
+) -> None:
+    """Let the link to edit a tutorial lead to its text, not to the copy in this folder."""
+    if page.startswith("tutorials/"):
+        context["theme_source_directory"] = ""
+
+
 def say_where(_app: Sphinx, _page: str, source: list[str]) -> None:
     """Put the repository's address where a page says how to clone it."""
     source[0] = source[0].replace("REPOSITORY_URL", repository or "<address of the repository>")
@@ -180,3 +201,4 @@ def setup(app: Sphinx) -> None:
     """Connect what belongs to no extension."""
     app.connect("source-read", say_where)
     app.connect("html-page-context", drop_unused)
+    app.connect("html-page-context", edit_the_original)

@@ -64,14 +64,15 @@ def test_a_page_loads_fits_and_is_accessible(browser: Browser, home: str, page: 
         problems["formulas with an error"] = shown.locator(".katex-error").all_text_contents()
         unrendered = shown.locator(".math:not(:has(.katex))")
         problems["formulas not rendered"] = unrendered.all_text_contents()
+        shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
         for theme in ("light", "dark"):
             shown.emulate_media(color_scheme=theme)
             problems[f"axe, {theme}"] = serious(shown)
-        shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
         problems["cut code at 1400"] = shown.evaluate(CUT_CODE)
         for width in (1400, 768, 390):
             shown.set_viewport_size({"width": width, "height": 900})
             problems[f"too wide at {width}"] = shown.evaluate(TOO_WIDE)
+        problems["axe at 390"] = serious(shown)
         assert {kind: found for kind, found in problems.items() if found} == {}
 
 
@@ -183,5 +184,7 @@ def test_a_published_site_knows_its_addresses(tmp_path: Path) -> None:
     assert "https://tbc.example/docs/install.html" in (tmp_path / "html/sitemap.xml").read_text()
     assert "/docs/_static/" in (tmp_path / "html" / "404.html").read_text()
     tutorial = (tmp_path / "html" / "tutorials/01-share-one-thin-filter.html").read_text()
+    edit = addresses["REPOSITORY_URL"] + "/edit/main/tutorials/01-share-one-thin-filter.md"
+    assert edit in tutorial
     colab = "https://colab.research.google.com/github/somebody/tied-block-conv/blob/main/tutorials/"
     assert colab + "01-share-one-thin-filter.ipynb" in tutorial

@@ -18,8 +18,12 @@ def insert_links(app: Sphinx, page: str, source: list[str]) -> None:
     repository, branch = app.config.repository, app.config.branch
     if owner := re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", repository):
         colab = f"{COLAB}{owner[1]}/blob/{branch}/tutorials/{name}"
-        install = f"!pip install 'tied-block-conv[tutorials] @ git+{repository}'"
-        links.append(f"[Open in Colab]({colab}), where the first cell to run is `{install}`")
+        folder = owner[1].partition("/")[2]
+        first = (
+            f"`!git clone -q {repository}`, `!pip install -q './{folder}[tutorials]'`, "
+            f"`%cd {folder}/tutorials` and `import sys; sys.path.insert(0, '..')`"
+        )
+        links.append(f"[Open in Colab]({colab}), and run first: {first}")
     line = "{.tutorial-links}\n" + " · ".join(links)
     source[0] = re.sub(r"^(# .+)$", rf"\1\n\n{line}", source[0], count=1, flags=re.M)
 

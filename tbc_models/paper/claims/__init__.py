@@ -39,7 +39,8 @@ MEANINGS: dict[Status, str] = {
     Status.fits: "the text leaves something open; one of our designs or readings agrees",
     Status.contradicts: "the text, a table or a caption says something else about the same thing",
     Status.otherwise: "our count differs, or our small experiment does not show it",
-    Status.unmeasurable: "it needs data that we do not have; the command would measure it",
+    Status.unmeasurable: "it needs ImageNet, COCO or Cityscapes, which we do not have; the command "
+    "would measure it",
     Status.untried: "no result of ours bears on it yet",
 }
 """Each status in a sentence, in the order of the summary."""
