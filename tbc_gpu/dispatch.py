@@ -1,9 +1,9 @@
 """Choose the algorithm for a layout, kernel, size, dtype and device from measured tables.
 
 `tables/cpu.json` records which algorithm was fastest, on which machine. `tables/cuda.json` is
-reasoned until someone measures it on a GPU. `tbc bench tune` measures both. Each class of cases (dtype, layout, kernel, stride, with or
-without gradients) has a short list of rules. The first rule whose conditions all hold is used; the
-last rule has no conditions. For example::
+reasoned until someone measures it on a GPU. `tbc bench tune` measures both. Each class of cases
+(dtype, layout, kernel, stride, with or without gradients) has a short list of rules. The first
+rule whose conditions all hold is used; the last rule has no conditions. For example::
 
     {"if": ["blocks > 2", "pixels > 400"], "use": "conv3d"}, {"use": "fold_channels_last"}
 
