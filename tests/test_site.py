@@ -65,6 +65,7 @@ def test_a_page_loads_fits_and_is_accessible(browser: Browser, home: str, page: 
         unrendered = shown.locator(".math:not(:has(.katex))")
         problems["formulas not rendered"] = unrendered.all_text_contents()
         shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        shown.wait_for_timeout(400)  # what is unfolded fades in for 0.3 s
         for theme in ("light", "dark"):
             shown.emulate_media(color_scheme=theme)
             problems[f"axe, {theme}"] = serious(shown)

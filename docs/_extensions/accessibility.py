@@ -12,7 +12,9 @@ REPLACED = {
     '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Site navigation">',
     '<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
     'role="heading"': 'role="heading" aria-level="2"',
-    "<pre>": '<pre tabindex="0">',  # a long line is reached by the arrow keys
+    # What is wider than the page is reached by the arrow keys.
+    "<pre>": '<pre tabindex="0">',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
     '<th class="head"></th>': '<td class="head"></td>',
     "<th></th>": "<td></td>",
 }
