@@ -180,18 +180,6 @@ def drop_unused(
                 context[kind] = kept
 
 
-def edit_the_original(
-    _app: Sphinx,
-    page: str,
-    _template: str,
-    context: dict[str, Any],
-    _doctree: nodes.document | None,
-) -> None:
-    """Let the link to edit a tutorial lead to its text, not to the copy in this folder."""
-    if page.startswith("tutorials/"):
-        context["theme_source_directory"] = ""
-
-
 def say_where(_app: Sphinx, _page: str, source: list[str]) -> None:
     """Put the repository's address where a page says how to clone it."""
     source[0] = source[0].replace("REPOSITORY_URL", repository or "<address of the repository>")
@@ -201,4 +189,3 @@ def setup(app: Sphinx) -> None:
     """Connect what belongs to no extension."""
     app.connect("source-read", say_where)
     app.connect("html-page-context", drop_unused)
-    app.connect("html-page-context", edit_the_original)

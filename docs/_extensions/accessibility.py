@@ -15,8 +15,6 @@ REPLACED = {
     # What is wider than the page is reached by the arrow keys.
     "<pre>": '<pre tabindex="0">',
     '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
-    '<th class="head"></th>': '<td class="head"></td>',
-    "<th></th>": "<td></td>",
 }
 EMPTY_HEADER = re.compile(r"<th\b([^>]*)>(<p></p>|\s)*</th>")
 

@@ -1,8 +1,10 @@
-"""What the site adds to tutorials: links to their notebooks, and the list of how long they take."""
+"""What the site adds to tutorials: links to notebooks and sources, and how long each takes."""
 
 import re
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 COLAB = "https://colab.research.google.com/github/"
@@ -44,10 +46,23 @@ def insert_minutes(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"^\|.*\|$", with_time, source[0], flags=re.M)
 
 
+def edit_the_original(
+    _app: Sphinx,
+    page: str,
+    _template: str,
+    context: dict[str, Any],
+    _doctree: nodes.document | None,
+) -> None:
+    """Let the link to edit a tutorial lead to its text, not to the copy in this folder."""
+    if page.startswith("tutorials/"):
+        context["theme_source_directory"] = ""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the settings `repository` (an address, or empty) and `branch`."""
     app.add_config_value("repository", "", "env", str)
     app.add_config_value("branch", "main", "env", str)
     app.connect("source-read", insert_links)
     app.connect("source-read", insert_minutes)
+    app.connect("html-page-context", edit_the_original)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -261,7 +261,7 @@ def reference(report: dict[str, Any]) -> Axes:
 def _dots(
     axes: Axes, by_name: dict[str, dict[tuple[int, int], float]], kinds: list[tuple[int, int]]
 ) -> None:
-    """Draw a row of dots for each candidate: the shape tells the kernel, hollow tells a stride."""
+    """Draw a row of dots for each candidate: round or square by kernel, hollow with a stride."""
     axes.axvline(1, color=GREY, lw=1, ls="--")
     kernels = sorted({kernel for kernel, _ in kinds}, reverse=True)
     for k, kind in enumerate(kinds):
