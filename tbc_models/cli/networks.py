@@ -92,7 +92,7 @@ def models(
 def _list_shipped() -> None:
     from tbc_models.networks.pretrained import shipped_networks
 
-    shown = plain_table("network", "data", "params", "file (MB)", "test images", "top-1", left=2)
+    shown = plain_table("network", "data", "params", "MB", "test images", "top-1", left=2)
     for name, file, facts in shipped_networks():
         accuracy = f"{facts.correct / facts.images:.2%}"
         megabytes = f"{file.stat().st_size / 1e6:.2f}"
