@@ -55,6 +55,7 @@ extensions = [
     "notfound.extension",
     "accessibility",
     "command_line",
+    "explorer",
     "pictures",
     "source_links",
     "tutorials",

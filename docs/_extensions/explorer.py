@@ -1,0 +1,87 @@
+"""The explorer: figures that are drawn in the page, and moved by the modules of `_static/explorer`.
+
+`{view} NAME` puts the picture `_pictures/NAME.html` into the page, as SVG that follows the theme,
+and loads the module `NAME.js`, which draws it again. The numbers that the modules show come from
+`explorer.json`, which every build makes from `tbc_ref.cost`.
+"""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from tbc_ref import cost
+
+DOCS = Path(__file__).parent.parent
+CHANNELS = (2, 4, 6, 8, 12, 16)
+
+
+def numbers() -> dict[str, Any]:
+    """What the modules show: for each view, the settings that it offers and what they cost."""
+    return {"wiring": wiring()}
+
+
+def wiring() -> dict[str, Any]:
+    """Weights and MACs of every layer that can be wired: "C_in,C_out,G,B" to [weights, MACs]."""
+    costs = {}
+    for c_i, c_o, groups, blocks in product(CHANNELS, CHANNELS, range(1, 17), range(1, 17)):
+        if c_i % (groups * blocks) == c_o % (groups * blocks) == 0:
+            layer = cost.tied_block_group_conv(c_i, c_o, 1, groups=groups, blocks=blocks)
+            costs[f"{c_i},{c_o},{groups},{blocks}"] = [layer.weights, layer.macs]
+    return {"channels": CHANNELS, "costs": costs}
+
+
+class View(SphinxDirective):
+    """A figure of the explorer, with its caption as content; `:small:` is for the first page."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"small": directives.flag}
+
+    def run(self) -> list[nodes.Node]:
+        """Put the figure into the page."""
+        name = self.arguments[0]
+        small = "small" in self.options
+        picture = DOCS / "_pictures" / f"{name}{'-small' if small else ''}.html"
+        self.env.note_dependency(str(picture))
+        drawing, _, sentence = picture.read_text().partition("\n<!-- says -->\n")
+        start = (
+            f'<figure class="view" data-view="{name}"{" data-small" if small else ""}>'
+            f'<div class="drawing">{drawing}</div><div class="controls"></div>'
+            f'<p class="says" aria-live="polite">{sentence.strip()}</p>'
+        )
+        end = f'</figure><script type="module" src="_static/explorer/{name}.js"></script>'
+        caption = []
+        if self.content:
+            body = nodes.Element()
+            self.state.nested_parse(self.content, self.content_offset, body)
+            caption = [raw("<figcaption>"), *body.children, raw("</figcaption>")]
+        return [raw(start), *caption, raw(end)]
+
+
+def raw(text: str) -> nodes.raw:
+    """HTML as it stands."""
+    return nodes.raw("", text, format="html")
+
+
+def write_numbers(app: Sphinx, error: Exception | None) -> None:
+    """Write `explorer.json` beside the modules."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir) / "_static" / "explorer"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / "explorer.part"
+        temporary.write_text(json.dumps(numbers(), separators=(",", ":")))
+        temporary.replace(folder / "explorer.json")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directive, the style, and the numbers."""
+    app.add_directive("view", View)
+    app.add_css_file("explorer/explorer.css")
+    app.connect("build-finished", write_numbers)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
