@@ -40,8 +40,9 @@ lab: setup ## Open the tutorials in JupyterLab (in a container as root: ARGS=--a
 tutorials: setup ## Re-execute the tutorials and rewrite their stored notebooks
 	$(BIN)/python tutorials/build.py
 
-figures: setup ## Redraw the pictures of the README and the site's first page
+figures: setup ## Redraw the pictures of the README, and what the explorer shows without JavaScript
 	$(BIN)/python docs/figures.py
+	$(BIN)/python -m docs.views
 
 bench: setup ## Time everything on this CPU, twenty minutes, and store what the site shows
 	$(BIN)/tbc bench layers --json docs/_results/layers-cpu.json
@@ -69,6 +70,7 @@ lint: setup ## Check style, types and the walls between the packages
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" npx --yes --loglevel=error --package typescript@5.9.3 tsc --project docs/jsconfig.json
 
 clean: ## Remove .venv and everything built
 	rm -rf .venv docs/_build docs/tutorials

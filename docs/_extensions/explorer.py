@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from rjsmin import jsmin
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -69,19 +70,23 @@ def raw(text: str) -> nodes.raw:
     return nodes.raw("", text, format="html")
 
 
-def write_numbers(app: Sphinx, error: Exception | None) -> None:
-    """Write `explorer.json` beside the modules."""
-    if error is None and app.builder.format == "html":
-        folder = Path(app.outdir) / "_static" / "explorer"
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "explorer.part"
-        temporary.write_text(json.dumps(numbers(), separators=(",", ":")))
-        temporary.replace(folder / "explorer.json")
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Write `explorer.json` beside the modules, and shorten them."""
+    if error or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / "_static" / "explorer"
+    written = {"explorer.json": json.dumps(numbers(), separators=(",", ":"))}
+    for module in folder.glob("*.js"):
+        written[module.name] = jsmin((DOCS / "_static" / "explorer" / module.name).read_text())
+    for name, text in written.items():
+        temporary = folder / f"{name}.part"
+        temporary.write_text(text)
+        temporary.replace(folder / name)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directive, the style, and the numbers."""
     app.add_directive("view", View)
     app.add_css_file("explorer/explorer.css")
-    app.connect("build-finished", write_numbers)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -58,7 +58,8 @@ export const colour = (/** @type {number} */ i, /** @type {number} */ n) =>
   `--hue: ${Math.round(250 + (360 * i) / n) % 360}`;
 
 /** A whole number with commas: 73,728. */
-export const count = (/** @type {number} */ n) => n.toLocaleString("en");
+export const count = (/** @type {number} */ n) => english.format(n);
+const english = new Intl.NumberFormat("en");
 
 /** A large number in short: 13.9 M. */
 export function short(/** @type {number} */ n) {

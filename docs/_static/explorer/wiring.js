@@ -1,15 +1,17 @@
 /**
- * Wiring and matrix: a stored weight of TBC is drawn B times, and stands B times in the matrix.
+ * Wiring and matrix: a stored weight of TBC joins B pairs of channels, and fills B matrix cells.
  *
- * The layer is a 1 × 1 convolution at one pixel, so that a line is a weight. Its outputs are
- * computed from the wires, each weight times its input, and tested against `tbc_ref`.
+ * The layer is a 1 × 1 convolution at one pixel, so a line is a weight. Values lie between 0 and 1:
+ * the thicker a line and the larger a square, the larger its weight.
  */
 import { choice, colour, count, html, mount, numbers, once, slider, svg } from "./shared.js";
 
 /** @typedef {{input: number, output: number}} Wire */
+/** @typedef {{wire: SVGElement, cells: SVGElement, square: SVGElement}} Marks of one stored weight */
 
 const { channels, costs } = (await numbers).wiring;
-const DEFAULTS = { in: 8, out: 8, groups: 1, blocks: 2, kind: "conv", lit: 0, weights: "" };
+const DEFAULTS = { in: 8, out: 8, groups: 1, blocks: 2, kind: "conv", weights: "", lit: 0 };
+/** @type {Record<string, [number, number, string]>} groups, blocks and kind of each operator */
 const PRESETS = {
   SC: [1, 1, "conv"],
   GC: [2, 1, "conv"],
@@ -17,260 +19,261 @@ const PRESETS = {
   TGC: [2, 2, "conv"],
   TFC: [1, 2, "fc"],
 };
-const [LEFT, RIGHT, TALL] = [52, 248, 288]; // of the wiring, in its own units
+const MOST = Math.max(...channels); // channels, so that there are at most MOST² weights
+const [LEFT, RIGHT] = [52, 248]; // where the channels stand in the wiring
+const SIDE = 216; // of the matrix, and at most of the stored weights
 
-/** Numbers from 0 to 1 that look random and are always the same. */
-const scattered = (/** @type {number} */ i, /** @type {number} */ step) => (0.3 + i * step) % 1;
+/** The i-th of a series of values that look random. @type {(i: number, step: number) => number} */
+const scattered = (i, step) => 0.25 + 0.75 * ((0.3 + i * step) % 1);
 
 /**
- * Every stored weight of Eq. (4), with the wires that use it: group outside, block inside.
- * @param {number} c_i
- * @param {number} c_o
- * @param {number} groups
- * @param {number} blocks
- * @returns {Wire[][]} for each weight, filter by filter, its B wires
+ * Every stored weight of Eq. (4), with the wires that use it.
+ * @param {number} cIn
+ * @param {number} cOut
+ * @param {number} groups G
+ * @param {number} blocks B
+ * @returns {Wire[][]} the B wires of each weight, filter by filter
  */
-export function wires(c_i, c_o, groups, blocks) {
-  const [thin, fan] = [c_i / (groups * blocks), c_o / (groups * blocks)];
-  const stored = [];
-  for (let filter = 0; filter < groups * fan; filter++)
-    for (let tap = 0; tap < thin; tap++) {
-      const [group, row] = [Math.floor(filter / fan), filter % fan];
-      stored.push(
-        Array.from({ length: blocks }, (_, block) => {
-          const part = group * blocks + block;
-          return { input: part * thin + tap, output: part * fan + row };
-        }),
-      );
-    }
-  return stored;
+export function wires(cIn, cOut, groups, blocks) {
+  const [thin, fan] = [cIn / (groups * blocks), cOut / (groups * blocks)];
+  return Array.from({ length: groups * fan * thin }, (_, weight) => {
+    const [filter, tap] = [Math.floor(weight / thin), weight % thin];
+    const [group, row] = [Math.floor(filter / fan), filter % fan];
+    return Array.from({ length: blocks }, (_, block) => {
+      const part = group * blocks + block; // groups outside, blocks inside
+      return { input: part * thin + tap, output: part * fan + row };
+    });
+  });
 }
 
+/** The values of all weights, with those that were changed: "3-80.5-10" in percent. */
+function valuesFrom(/** @type {string} */ changed) {
+  const values = Array.from({ length: MOST * MOST }, (_, i) => Math.round(100 * scattered(i, 0.618)) / 100);
+  for (const [, i, percent] of changed.matchAll(/(\d+)-(\d+)/g))
+    if (+i < values.length) values[+i] = Math.min(+percent, 100) / 100;
+  return values;
+}
+
+/** A square around a point, as a path. @type {(x: number, y: number, side: number) => string} */
+const box = (x, y, side) => `M${x - side / 2} ${y - side / 2}h${side}v${side}h${-side}z`;
+
 mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
-  const value = Array.from({ length: 256 }, (_, i) => 0.25 + 0.75 * scattered(i, 0.618));
-  for (const [, i, percent] of `${state.weights}`.matchAll(/(\d+)-(\d+)/g))
-    if (+i < 256) value[+i] = Math.min(+percent, 100) / 100;
-  let stored = wires(1, 1, 1, 1);
-  const { in: c_i, out: c_o, groups, blocks } = {
-    in: () => +state.in,
-    out: () => +state.out,
-    groups: () => +state.groups,
-    blocks: () => +state.blocks,
-  };
-  const thin = () => c_i() / (groups() * blocks());
-  const parts = () => groups() * blocks();
-  /** Height of a channel: its blocks and groups stand apart. */
-  const height = (/** @type {number} */ channel, /** @type {number} */ all) => {
-    const gap = parts() > 1 ? Math.min(10, 60 / parts()) : 0;
-    return 20 + ((channel + 0.5) / all) * (TALL - gap * (parts() - 1)) + gap * Math.floor((channel * parts()) / all);
-  };
-  const hue = (/** @type {number} */ weight) => colour(Math.floor(weight / thin()), c_o() / blocks());
-
-  const panels = {
-    wiring: svg("svg", { class: "wiring", viewBox: "0 0 300 330", role: "img" }),
-    matrix: svg("svg", { class: "matrix", viewBox: "0 0 220 240", role: "img" }),
-    stored: svg("svg", { class: "stored", viewBox: "0 0 220 240", role: "group", "aria-label": "Stored weights" }),
-  };
-  const formula = html("p", { class: "formula" });
-
-  /** @param {number} weight @param {number} to between 0 and 1 */
-  function change(weight, to) {
-    value[weight] = Math.min(Math.max(Math.round(to * 100) / 100, 0), 1);
-    const kept = new Map([...`${state.weights}`.matchAll(/(\d+)-(\d+)/g)].map((found) => [+found[1], +found[2]]));
-    kept.set(weight, Math.round(value[weight] * 100));
-    state.weights = [...kept].map((pair) => pair.join("-")).join(".");
-    show(weight);
-    outputs();
-    tell();
-    save();
-  }
-
-  /** Make the marks of a weight as large as its value: the wires, the cells, the stored square. */
-  function show(/** @type {number} */ weight) {
-    const size = value[weight];
-    const [wire, cells, square] = marks[weight];
-    wire.setAttribute("stroke-width", `${0.4 + 3 * size}`);
-    cells.setAttribute("d", stored[weight].map(({ input, output }) => cell(output, input, size)).join(""));
-    const middle = { x: 110 + (weight % thin() - (thin() - 1) / 2) * edge(), y: 22 + (Math.floor(weight / thin()) + 0.5) * edge() };
-    square.lastElementChild?.setAttribute("d", box(middle.x, middle.y, edge() * 0.88 * Math.max(size, 0.06)));
-    square.setAttribute("aria-valuenow", `${size}`);
-  }
-  const edge = () => Math.min(26, 216 / Math.max(thin(), c_o() / blocks()));
-  const unit = () => 216 / Math.max(c_i(), c_o());
-  const box = (/** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ side) =>
-    `M${x - side / 2} ${y - side / 2}h${side}v${side}h${-side}z`;
-  const cell = (/** @type {number} */ row, /** @type {number} */ column, /** @type {number} */ size) =>
-    box(2 + (column + 0.5) * unit(), 22 + (row + 0.5) * unit(), unit() * 0.9 * Math.max(size, 0.06));
-
-  /** Every output is the sum of its weights times their inputs. */
-  function outputs() {
-    const y = new Array(c_o()).fill(0);
-    stored.forEach((uses, weight) =>
-      uses.forEach(({ input, output }) => (y[output] += value[weight] * given(input))),
-    );
-    y.forEach((sum, o) => bars[o].setAttribute("width", `${(40 * sum) / thin()}`));
-    panels.wiring.dataset.outputs = y.join(" ");
-  }
-  const given = (/** @type {number} */ channel) => 0.25 + 0.75 * scattered(channel, 0.755);
-
-  /** @type {SVGElement[][]} */ let marks = [];
+  const values = valuesFrom(`${state.weights}`);
+  let [cIn, cOut, groups, blocks, parts, thin, fan] = [0, 0, 0, 0, 0, 0, 0];
+  /** @type {Wire[][]} */ let stored = [];
+  /** @type {Marks[]} */ let marks = [];
   /** @type {SVGElement[]} */ let bars = [];
+  const wiring = svg("svg", { class: "wiring", viewBox: "0 0 300 320", role: "img" });
+  const matrix = svg("svg", { class: "matrix", viewBox: "0 0 220 245", role: "img" });
+  const squares = svg("svg", { class: "stored", viewBox: "0 0 220 245", role: "group" });
+  squares.setAttribute("aria-label", "Stored weights");
+  const formula = html("p", { class: "formula" });
+  drawing.replaceChildren(wiring, ...(small ? [squares] : [squares, matrix, formula]));
+
+  /** Height of channel `i` of `n` in the wiring, where groups and blocks stand apart. */
+  function height(/** @type {number} */ i, /** @type {number} */ n) {
+    const gap = Math.min(10, 60 / parts);
+    return 22 + (i + 0.5) * ((290 - gap * (parts - 1)) / n) + gap * Math.floor((i * parts) / n);
+  }
+  const unit = () => SIDE / Math.max(cIn, cOut); // side of a cell of the matrix
+  const edge = () => Math.min(36, SIDE / Math.max(thin, groups * fan)); // of a stored square
+  const filter = (/** @type {number} */ weight) => Math.floor(weight / thin);
+  const place = (/** @type {number} */ weight) =>
+    /** @type {[number, number]} */ ([
+      110 + ((weight % thin) - (thin - 1) / 2) * edge(),
+      27 + (filter(weight) + 0.5) * edge(),
+    ]);
 
   function draw() {
-    stored = wires(c_i(), c_o(), groups(), blocks());
-    state.lit = Math.min(+state.lit, stored.length - 1);
-    const words = state.kind === "fc" ? "features" : "channels";
-    const title = (/** @type {number} */ x, /** @type {string} */ text) => svg("text", { x, y: 12 }, text);
-    const dots = [];
-    bars = [];
-    for (let channel = 0; channel < c_i(); channel++) {
-      const y = height(channel, c_i());
-      const wide = 40 * given(channel);
-      dots.push(svg("circle", { class: "input", cx: LEFT, cy: y, r: 5 }));
-      if (!small) dots.push(svg("rect", { class: "bar", x: LEFT - 8 - wide, y: y - 3, width: wide, height: 6 }));
-    }
-    for (let channel = 0; channel < c_o(); channel++) {
-      const y = height(channel, c_o());
-      const filter = Math.floor(channel / (c_o() / groups())) * (c_o() / parts()) + (channel % (c_o() / parts()));
-      bars.push(svg("rect", { class: "bar", x: RIGHT + 8, y: y - 3, width: 0, height: 6 }));
-      dots.push(svg("path", { class: "coloured", style: colour(filter, c_o() / blocks()), d: box(RIGHT, y, 10) }));
-    }
-    marks = stored.map((uses, weight) => {
-      const look = { class: "coloured", style: hue(weight), "data-weight": weight };
-      const d = uses.map(({ input, output }) => `M${LEFT} ${height(input, c_i())}L${RIGHT} ${height(output, c_o())}`);
-      const label = `Weight ${weight % thin() + 1} of filter ${Math.floor(weight / thin()) + 1}`;
-      const place = box(110 + (weight % thin() - (thin() - 1) / 2) * edge(), 22 + (Math.floor(weight / thin()) + 0.5) * edge(), edge() * 0.94);
-      const range = { role: "slider", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1, "aria-orientation": "vertical" };
-      return [
-        svg("path", { ...look, d: d.join("") }),
-        svg("path", look),
-        svg("g", { ...look, ...range, tabindex: -1 }, svg("path", { class: "ground", d: place }), svg("path")),
-      ];
+    [cIn, cOut, groups, blocks] = [+state.in, +state.out, +state.groups, +state.blocks];
+    [parts, thin, fan] = [groups * blocks, cIn / (groups * blocks), cOut / (groups * blocks)];
+    stored = wires(cIn, cOut, groups, blocks);
+    marks = stored.map(marksOf);
+    bars = Array.from({ length: cOut }, (_, i) =>
+      svg("rect", { class: "bar", x: RIGHT + 8, y: height(i, cOut) - 3, height: 6 }));
+    const inputs = Array.from({ length: cIn }, (_, i) => {
+      const [y, width] = [height(i, cIn), 40 * scattered(i, 0.755)];
+      const bar = svg("rect", { class: "bar", x: LEFT - 8 - width, y: y - 3, width, height: 6 });
+      return svg("g", {}, svg("circle", { cx: LEFT, cy: y, r: 5 }), ...(small ? [] : [bar]));
     });
-    const blank = [];
-    for (let part = 0; part < parts(); part++) {
-      const [x, y] = [(part * c_i()) / parts(), (part * c_o()) / parts()].map((n) => n * unit());
-      blank.push(svg("rect", { class: "part", x: 2 + x, y: 22 + y, width: thin() * unit(), height: (c_o() / parts()) * unit() }));
-    }
-    const all = svg("rect", { class: "ground", x: 2, y: 22, width: c_i() * unit(), height: c_o() * unit() });
-    const [side, out] = [{ "text-anchor": "middle" }, c_o() / blocks()];
-    panels.wiring.replaceChildren(
-      title(0, `input ${words}`),
-      svg("text", { x: 300, y: 12, "text-anchor": "end" }, `output ${words}`),
-      svg("g", { class: "wires" }, ...marks.map((mark) => mark[0])),
-      ...(small ? [] : bars),
-      ...dots,
+    const outputs = Array.from({ length: cOut }, (_, i) => {
+      const of = Math.floor(i / (cOut / groups)) * fan + (i % fan);
+      const look = { class: "coloured", style: colour(of, groups * fan) };
+      return svg("path", { ...look, d: box(RIGHT, height(i, cOut), 10) });
+    });
+    const kind = state.kind === "fc" ? "features" : "channels";
+    wiring.replaceChildren(
+      svg("text", { x: 0, y: 12 }, `input ${kind}`),
+      svg("text", { x: 300, y: 12, "text-anchor": "end" }, `output ${kind}`),
+      svg("g", { class: "wires" }, ...marks.map((mark) => mark.wire)),
+      ...inputs, ...outputs, ...(small ? [] : bars),
     );
-    panels.matrix.replaceChildren(title(2, "the whole matrix"), all, ...blank, ...marks.map((mark) => mark[1]));
-    panels.stored.replaceChildren(
-      svg("text", { x: 110, y: 12, ...side }, `stored: ${out} × ${thin()}`),
-      ...marks.map((mark) => mark[2]),
+    const rect = (/** @type {string} */ look, /** @type {number} */ part, /** @type {number} */ of) => {
+      const size = { width: (cIn / of) * unit(), height: (cOut / of) * unit() };
+      return svg("rect", { class: look, x: 2 + part * size.width, y: 27 + part * size.height, ...size });
+    };
+    matrix.replaceChildren(
+      svg("text", { x: 2, y: 16 }, "the whole matrix"), rect("ground", 0, 1),
+      ...Array.from({ length: parts }, (_, part) => rect("part", part, parts)),
+      ...marks.map((mark) => mark.cells),
+    );
+    squares.replaceChildren(
+      svg("text", { x: 110, y: 16, "text-anchor": "middle" }, `stored: ${groups * fan} × ${thin}`),
+      ...marks.map((mark) => mark.square),
     );
     stored.forEach((_, weight) => show(weight));
-    outputs();
-    light(+state.lit);
-    cost();
+    light(Math.min(Math.max(Math.floor(+state.lit), 0), stored.length - 1));
+    add();
+    explain();
   }
 
-  /** Emphasise a weight, its wires and its cells; the arrow keys start from it. */
+  /** The marks of a stored weight: its B wires, its B cells, and the square that is dragged. */
+  function marksOf(/** @type {Wire[]} */ uses, /** @type {number} */ weight) {
+    const look = { class: "coloured", style: colour(filter(weight), groups * fan), "data-weight": weight };
+    const lines = uses.map(({ input, output }) =>
+      `M${LEFT} ${height(input, cIn)}L${RIGHT} ${height(output, cOut)}`);
+    const label = `Weight ${(weight % thin) + 1} of filter ${filter(weight) + 1}`;
+    const range = { role: "slider", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1 };
+    return {
+      wire: svg("path", { ...look, d: lines.join("") }),
+      cells: svg("path", look),
+      square: svg("g", { ...look, ...range, "aria-orientation": "vertical" },
+        svg("path", { class: "ground", d: box(...place(weight), edge() * 0.94) }), svg("path")),
+    };
+  }
+
+  /** Make a weight's marks as large as its value. */
+  function show(/** @type {number} */ weight) {
+    const value = values[weight];
+    const { wire, cells, square } = marks[weight];
+    const side = 0.88 * Math.max(value, 0.06);
+    const middle = (/** @type {number} */ channel) => (channel + 0.5) * unit();
+    wire.setAttribute("stroke-width", `${0.4 + 3 * value}`);
+    cells.setAttribute("d", stored[weight].map(({ input, output }) =>
+      box(2 + middle(input), 27 + middle(output), unit() * side)).join(""));
+    square.lastElementChild?.setAttribute("d", box(...place(weight), edge() * side));
+    square.setAttribute("aria-valuenow", `${value}`);
+  }
+
+  /** Each output is the sum of its weights times their inputs. */
+  function add() {
+    const sums = new Array(cOut).fill(0);
+    stored.forEach((uses, weight) =>
+      uses.forEach(({ input, output }) => (sums[output] += values[weight] * scattered(input, 0.755))));
+    sums.forEach((sum, i) => bars[i].setAttribute("width", `${(40 * sum) / thin}`));
+    wiring.dataset.outputs = sums.join(" ");
+  }
+
+  /** Emphasise one weight; the arrow keys start from it. */
   function light(/** @type {number} */ weight) {
-    if (weight !== state.lit) save();
+    const before = marks[+state.lit];
     state.lit = weight;
-    marks.forEach((mark, i) => mark.forEach((one) => one.classList.toggle("lit", i === weight)));
-    marks.forEach((mark, i) => mark[2].setAttribute("tabindex", i === weight ? "0" : "-1"));
-    tell();
+    for (const [mark, lit] of /** @type {[Marks, boolean][]} */ ([[before, false], [marks[weight], true]]))
+      for (const one of Object.values(mark ?? {})) one.classList.toggle("lit", lit);
+    marks.forEach(({ square }, i) => square.setAttribute("tabindex", i === weight ? "0" : "-1"));
   }
 
-  function tell() {
+  /** Put into words and numbers what is drawn. */
+  function explain() {
     const lit = +state.lit;
-    const uses = stored[lit].map(({ input, output }) => `input ${input + 1} with output ${output + 1}`);
-    const which = `Weight ${lit % thin() + 1} of filter ${Math.floor(lit / thin()) + 1} is ${value[lit].toFixed(2)}`;
-    const [weights, macs] = costs[`${c_i()},${c_o()},${groups()},${blocks()}`];
-    const [full] = costs[`${c_i()},${c_o()},1,1`];
-    const joins = blocks() > 1 ? `It is used ${blocks()} times, and joins ` : "It joins ";
-    panels.wiring.setAttribute("aria-label", `${operator()}, from ${c_i()} to ${c_o()}. ${which}, joining ${uses.join(", ")}`);
-    panels.matrix.setAttribute("aria-label", `The ${c_o()} × ${c_i()} matrix, which has ${parts()} filled blocks`);
-    const less = weights === full ? "" : `, and SC ${count(full)}`;
-    if (small) say(`B = ${blocks()}: ${count(weights)} weights are stored instead of ${count(full)}, for ${count(macs)} multiplications instead of ${count(full)}.`);
-    else say(`${operator()} stores ${count(weights)} weights${less}. ${which}. ${joins}${uses.join(", ")}.`);
-  }
-
-  const operator = () =>
-    state.kind === "fc" ? (blocks() > 1 ? "TFC" : "FC") : (blocks() > 1 ? "T" : "") + (groups() > 1 ? (blocks() > 1 ? "GC" : "GC") : blocks() > 1 ? "BC" : "SC");
-
-  function cost() {
-    const [weights, macs] = costs[`${c_i()},${c_o()},${groups()},${blocks()}`];
-    const divided = (/** @type {number} */ n) => `${n}${parts() > 1 ? `/${parts()}` : ""}`;
-    const times = groups() > 1 ? `${groups()} · ` : "";
+    const operator = state.kind === "fc" ? (blocks > 1 ? "TFC" : "FC")
+      : parts === 1 ? "SC" : groups === 1 ? "TBC" : blocks === 1 ? "GC" : "TGC";
+    const [weights, macs] = costs[[cIn, cOut, groups, blocks].join()];
+    const [full] = costs[[cIn, cOut, 1, 1].join()];
+    const joins = stored[lit].map(({ input, output }) => `input ${input + 1} with output ${output + 1}`);
+    const pairs = joins.join(", ").replace(/, (?!.*, )/, " and ");
+    const which = `Weight ${(lit % thin) + 1} of filter ${filter(lit) + 1} is ${values[lit].toFixed(2)}`;
+    const sizes = `${cIn} ${state.kind === "fc" ? "features" : "channels"} to ${cOut}`;
+    wiring.setAttribute("aria-label", `${operator} from ${sizes}; a stored weight joins ${pairs}`);
+    matrix.setAttribute("aria-label", `Matrix of ${cOut} × ${cIn} cells with ${parts} filled blocks`);
+    say(small
+      ? `B = ${blocks}: ${count(weights)} weights are stored instead of ${count(full)}, for ` +
+        `${count(macs)} multiplications instead of ${count(full)}.`
+      : `${operator} stores ${count(weights)} weights; SC stores ${count(full)}. ${which}: it joins ${pairs}.`);
+    const divided = (/** @type {number} */ n) => (parts > 1 ? `${n}/${parts}` : `${n}`);
+    const line = (/** @type {string} */ text, /** @type {number} */ result) =>
+      html("span", {}, `${text} = `, html("b", {}, count(result)));
+    const filled = `${groups} · ${divided(cOut)} · ${divided(cIn)}`;
     formula.replaceChildren(
-      `weights: ${times}${divided(c_o())} · ${divided(c_i())} = `, html("b", {}, count(weights)),
-      html("br"),
-      `MACs: ${blocks() > 1 ? `${blocks()} · ` : ""}${count(weights)} = `, html("b", {}, count(macs)),
+      line(`weights: G · C_out/(GB) · C_in/(GB) = ${filled}`, weights),
+      line(`MACs: B · weights = ${blocks} · ${count(weights)}`, macs),
     );
-    formula.dataset.weights = `${weights}`;
-    formula.dataset.macs = `${macs}`;
+    Object.assign(formula.dataset, { weights, macs });
   }
-  drawing.replaceChildren(...(small ? [panels.wiring, panels.stored] : [panels.wiring, panels.matrix, panels.stored, formula]));
 
-  // What divides: G divides both channels, and G·B as well.
-  const fits = (/** @type {number} */ by) => c_i() % by === 0 && c_o() % by === 0;
-  const upTo16 = Array.from({ length: 16 }, (_, i) => i + 1);
-  const redraw = once(draw);
-  const settle = () => {
-    state.groups = sliders.groups.offer(state.kind === "fc" ? [1] : upTo16.filter(fits), groups());
-    state.blocks = sliders.blocks.offer(upTo16.filter((n) => fits(n * groups())), blocks());
-    const now = Object.entries(PRESETS).find(([, [g, b, kind]]) => g === groups() && b === blocks() && kind === state.kind);
-    presets.set(now ? now[0] : "");
-    redraw();
+  /** Give a stored weight a value between 0 and 1. */
+  function change(/** @type {number} */ weight, /** @type {number} */ to) {
+    values[weight] = Math.round(100 * Math.min(Math.max(to, 0), 1)) / 100;
+    const others = `${state.weights}`.split(".").filter((one) => one && !one.startsWith(`${weight}-`));
+    state.weights = [...others, `${weight}-${Math.round(100 * values[weight])}`].join(".");
+    redrawn.add(weight);
+    update();
     save();
-  };
-  const moves = (/** @type {keyof typeof DEFAULTS} */ key) => (/** @type {number} */ to) => ((state[key] = to), settle());
+  }
+  /** @type {Set<number>} */ const redrawn = new Set();
+  const update = once(() => (redrawn.forEach(show), redrawn.clear(), add(), explain()));
+
+  const all = Array.from({ length: MOST }, (_, i) => i + 1);
+  const divide = (/** @type {number} */ n) => +state.in % n === 0 && +state.out % n === 0;
+  const redraw = once(draw);
+  /** Let the sliders offer what divides, and draw. */
+  function settle() {
+    state.kind = state.kind === "fc" ? "fc" : "conv";
+    state.in = sliders.in.offer(channels, +state.in);
+    state.out = sliders.out.offer(channels, +state.out);
+    state.groups = sliders.groups.offer(state.kind === "fc" ? [1] : all.filter(divide), +state.groups);
+    state.blocks = sliders.blocks.offer(all.filter((n) => divide(n * +state.groups)), +state.blocks);
+    const now = [state.groups, state.blocks, state.kind].join();
+    presets.set(Object.keys(PRESETS).find((name) => PRESETS[name].join() === now) ?? "");
+    save();
+  }
+  const sliding = (/** @type {string} */ label, /** @type {keyof typeof DEFAULTS} */ key) =>
+    slider(label, [+state[key]], +state[key], (to) => ((state[key] = to), settle(), redraw()));
   const sliders = {
-    in: slider("C_in", channels, c_i(), moves("in")),
-    out: slider("C_out", channels, c_o(), moves("out")),
-    groups: slider("groups G", upTo16, groups(), moves("groups")),
-    blocks: slider("blocks B", upTo16, blocks(), moves("blocks")),
+    in: sliding("C_in", "in"),
+    out: sliding("C_out", "out"),
+    groups: sliding("groups G", "groups"),
+    blocks: sliding("blocks B", "blocks"),
   };
   const names = Object.fromEntries(Object.keys(PRESETS).map((name) => [name, name]));
   const presets = choice("operator", names, "", (name) => {
-    [state.groups, state.blocks, state.kind] = PRESETS[/** @type {keyof typeof PRESETS} */ (name)];
-    state.in = sliders.in.offer(channels, Math.max(c_i(), 4));
-    state.out = sliders.out.offer(channels, Math.max(c_o(), 4));
+    [state.groups, state.blocks, state.kind] = PRESETS[name];
+    [state.in, state.out] = [state.in, state.out].map((n) => (+n % 4 ? 8 : n)); // G·B divides them
     settle();
+    redraw();
   });
-  state.in = sliders.in.offer(channels, c_i());
-  state.out = sliders.out.offer(channels, c_o());
-  controls.append(...(small ? [sliders.blocks.element] : [presets.element, ...Object.values(sliders).map((one) => one.element)]));
+  const offered = small ? [sliders.blocks] : [presets, ...Object.values(sliders)];
+  controls.append(...offered.map(({ element }) => element));
 
+  let held = -1;
   const weightAt = (/** @type {Event} */ event) => {
     const mark = /** @type {Element} */ (event.target).closest("[data-weight]");
-    return mark ? Number(/** @type {SVGElement} */ (mark).dataset.weight) : -1;
+    return mark ? Number(mark.getAttribute("data-weight")) : -1;
   };
-  drawing.addEventListener("pointerover", (event) => weightAt(event) >= 0 && !held && light(weightAt(event)));
-  drawing.addEventListener("focusin", (event) => weightAt(event) >= 0 && light(weightAt(event)));
-  let held = false;
-  panels.stored.addEventListener("pointerdown", (event) => {
-    const weight = weightAt(event);
-    if (weight < 0) return;
-    light(weight);
-    const [start, from] = [event.clientY, value[weight]];
-    held = true;
-    panels.stored.setPointerCapture(event.pointerId);
-    const drag = (/** @type {PointerEvent} */ now) => change(weight, from + (start - now.clientY) / 80);
-    panels.stored.addEventListener("pointermove", drag);
-    const drop = () => ((held = false), panels.stored.removeEventListener("pointermove", drag));
-    panels.stored.addEventListener("lostpointercapture", drop, { once: true });
+  for (const kind of ["pointerover", "focusin"])
+    drawing.addEventListener(kind, (event) => {
+      if (weightAt(event) >= 0 && held < 0) light(weightAt(event)), explain();
+    });
+  squares.addEventListener("pointerdown", (event) => {
+    if (weightAt(event) < 0) return;
+    light((held = weightAt(event)));
+    const [start, from] = [event.clientY, values[held]];
+    const drag = (/** @type {PointerEvent} */ now) => change(held, from + (start - now.clientY) / 80);
+    squares.setPointerCapture(event.pointerId);
+    squares.addEventListener("pointermove", drag);
+    squares.addEventListener("lostpointercapture", () => {
+      squares.removeEventListener("pointermove", drag);
+      held = -1;
+    }, { once: true });
   });
-  panels.stored.addEventListener("keydown", (event) => {
+  squares.addEventListener("keydown", (event) => {
     const lit = +state.lit;
-    const steps = { ArrowUp: 0.05, ArrowDown: -0.05, Home: -1, End: 1 };
-    const moves = { ArrowLeft: -1, ArrowRight: 1 };
-    if (event.key in steps) change(lit, value[lit] + steps[/** @type {keyof typeof steps} */ (event.key)]);
-    else if (event.key in moves) {
-      const next = lit + moves[/** @type {keyof typeof moves} */ (event.key)];
-      if (marks[next]) /** @type {any} */ (marks[next][2]).focus();
-    } else return;
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = { ArrowUp: 0.05, ArrowDown: -0.05, Home: -1, End: 1 }[event.key];
+    if (!move && !step) return;
     event.preventDefault();
+    if (step) change(lit, values[lit] + step);
+    else if (move) marks[lit + move]?.square.focus();
   });
   settle();
   draw();

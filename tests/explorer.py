@@ -1,0 +1,119 @@
+"""The explorer in the system's Chromium: how its tests set controls and read what is shown.
+
+`python -m tests.explorer` prints how fast each view redraws while its sliders move, on a processor
+that is slowed down four times, and what the explorer weighs.
+"""
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Locator, Page
+from rich.console import Console
+from rich.table import Table
+
+from tests.site import KILOBYTE, chromium, hosted, visit
+
+VIEWS = ("wiring",)
+SLOWER = 4
+FRAMES = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const next = (now) => {
+    window.frames_.push(now - last);
+    last = now;
+    requestAnimationFrame(next);
+  };
+  requestAnimationFrame(next);
+}"""
+
+
+@contextmanager
+def view(
+    browser: Browser, home: str, name: str, query: str = "", **options: object
+) -> Iterator[Locator]:
+    """Open the explorer, and wait for one view to be drawn by its module.
+
+    Args:
+        browser: the browser.
+        home: address of the site.
+        name: name of the view.
+        query: what follows the question mark in the address.
+        options: of the browser's context, such as `has_touch`.
+
+    Yields:
+        The figure.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}} | options)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"{home}explorer.html?{query}")
+    figure = page.locator(f"figure.alive[data-view={name}]")
+    figure.wait_for()
+    settle(page)
+    yield figure
+    context.close()
+
+
+def settle(page: Page) -> None:
+    """Wait until what was set has been drawn, and written into the address."""
+    page.wait_for_timeout(300)
+
+
+def slide(figure: Locator, label: str, value: int) -> None:
+    """Move a slider by the arrow keys until it shows a value, on the shortest way."""
+    slider = figure.locator("label.slider", has_text=label).locator("input")
+    for _ in range(int(slider.get_attribute("max") or 0)):
+        now = int(slider.get_attribute("aria-valuetext") or 0)
+        if now != value:
+            slider.press("ArrowRight" if now < value else "ArrowLeft")
+    assert slider.get_attribute("aria-valuetext") == f"{value}"
+
+
+def measured(figure: Locator) -> list[float]:
+    """Milliseconds between frames while the mouse drags each slider of a view, in one second."""
+    page = figure.page
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+    times: list[float] = []
+    for slider in figure.locator("input[type=range]").all():
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        if not box or slider.is_disabled():
+            continue
+        left, middle = box["x"] + 8, box["y"] + box["height"] / 2
+        page.mouse.move(left, middle)
+        page.mouse.down()
+        page.evaluate(FRAMES)
+        for step in range(60):
+            page.mouse.move(left + (box["width"] - 16) * step / 59, middle)
+            page.wait_for_timeout(1000 / 60)
+        times += page.evaluate("window.frames_.slice(1)")
+        page.mouse.up()
+        page.reload()
+        figure.wait_for()
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    return times
+
+
+def main() -> None:
+    """Print how fast the views redraw, and what they weigh."""
+    table = Table(title=f"While a slider is dragged, on a processor slowed {SLOWER} times")
+    for heading in ("view", "frames a second (median)", "frames within 1/30 s"):
+        table.add_column(heading, justify="left" if heading == "view" else "right")
+    with hosted() as home, chromium() as browser:
+        with visit(browser, f"{home}explorer.html", settled=True) as seen:
+            own = {address: size for address, size in seen.sizes.items() if "/explorer/" in address}
+        for name in VIEWS:
+            with view(browser, home, name) as figure:
+                times = measured(figure)
+            share = sum(time < 34 for time in times) / len(times)
+            table.add_row(name, f"{1000 / statistics.median(times):.0f}", f"{100 * share:.0f} %")
+    weights = Table("file", "kilobytes", title="What the explorer adds to a page, uncompressed")
+    for address, size in sorted(own.items()):
+        weights.add_row(address.rpartition("/")[2], f"{size / KILOBYTE:.1f}")
+    weights.add_row("all", f"{sum(own.values()) / KILOBYTE:.1f}")
+    Console().print(table, weights)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The view of wiring and matrix: its wires, outputs and costs against the reference."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from playwright.sync_api import Browser, Locator
+
+import tbc_ref
+from tbc_ref import cost
+from tests.explorer import settle, slide, view
+from tests.site import BUILT, CHROMIUM, chromium, hosted
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
+]
+CHANNELS = (2, 4, 6, 8, 12, 16)
+SETTINGS = [
+    (c_i, c_o, groups, blocks)
+    for c_i in CHANNELS
+    for c_o in CHANNELS
+    for groups in range(1, 17)
+    for blocks in range(1, 17)
+    if c_i % (groups * blocks) == c_o % (groups * blocks) == 0
+]
+# Moves the sliders in the page, all settings after one another, and reads what each shows.
+READ = """async (settings) => {
+  const host = document.querySelector("figure[data-view=wiring]");
+  const inputs = [...host.querySelectorAll("input[type=range]")];
+  const frame = () => new Promise(requestAnimationFrame);
+  const slide = (input, value) => {
+    for (let i = 0; i <= Number(input.max); i++) {
+      input.value = i;
+      input.dispatchEvent(new Event("input"));
+      if (input.getAttribute("aria-valuetext") === String(value)) return;
+    }
+    throw new Error(`no ${value}`);
+  };
+  const found = [];
+  for (const setting of settings) {
+    setting.forEach((value, i) => slide(inputs[i], value));
+    await frame();
+    await frame();
+    const { weights, macs } = host.querySelector(".formula").dataset;
+    const squares = [...host.querySelectorAll(".stored [data-weight]")];
+    const read = squares.map((square) => Number(square.getAttribute("aria-valuenow")));
+    const outputs = host.querySelector(".wiring").dataset.outputs.split(" ").map(Number);
+    const cells = [...host.querySelectorAll(".matrix [data-weight]")];
+    const uses = cells.map((cell) => cell.getAttribute("d").split("M").length - 1);
+    found.push([Number(weights), Number(macs), read, outputs, uses]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[str]:
+    with hosted() as address:
+        yield address
+
+
+def test_costs_and_outputs_are_those_of_the_reference(browser: Browser, home: str) -> None:
+    x = 0.25 + 0.75 * ((0.3 + np.arange(16) * 0.755) % 1)  # the inputs that the view draws
+    with view(browser, home, "wiring") as figure:
+        found = figure.page.evaluate(READ, SETTINGS)
+    assert len(SETTINGS) > 200
+    for (c_i, c_o, groups, blocks), (weights, macs, values, outputs, uses) in zip(
+        SETTINGS, found, strict=True
+    ):
+        expected = cost.tied_block_group_conv(c_i, c_o, 1, groups=groups, blocks=blocks)
+        assert (weights, macs) == (expected.weights, expected.macs)
+        assert len(values) == weights
+        assert uses == [blocks] * weights  # a stored weight fills B cells
+        w = np.array(values).reshape(c_o // blocks, c_i // (groups * blocks), 1, 1)
+        y = tbc_ref.tied_block_group_conv(
+            x[:c_i].reshape(1, c_i, 1, 1), w, groups=groups, blocks=blocks
+        )
+        assert_allclose(outputs, y.ravel(), rtol=1e-12)
+
+
+def test_wires_join_what_the_reference_joins(browser: Browser, home: str) -> None:
+    with view(browser, home, "wiring") as figure:
+        found = figure.page.evaluate(
+            "async (all) => { const { wires } = await import('./_static/explorer/wiring.js');"
+            "return all.map((one) => wires(...one)); }",
+            SETTINGS,
+        )
+    for (c_i, c_o, groups, blocks), stored in zip(SETTINGS, found, strict=True):
+        # Each weight is its own number, so the matrix tells where each of them stands.
+        w = np.arange(1.0, len(stored) + 1).reshape(c_o // blocks, -1, 1, 1)
+        each = np.eye(c_i)[:, :, np.newaxis, np.newaxis]
+        matrix = tbc_ref.tied_block_group_conv(each, w, groups=groups, blocks=blocks)
+        drawn = np.zeros((c_i, c_o))
+        for weight, uses in enumerate(stored):
+            for wire in uses:
+                drawn[wire["input"], wire["output"]] += weight + 1
+        assert_allclose(drawn, matrix[:, :, 0, 0])
+
+
+def widths(figure: Locator) -> list[float]:
+    """The widths of the wires of each stored weight."""
+    paths = figure.locator(".wires path").all()
+    return [float(path.get_attribute("stroke-width") or 0) for path in paths]
+
+
+def differing(before: Sequence[object], after: Sequence[object]) -> list[int]:
+    """Where two sequences differ."""
+    return [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_dragging_a_stored_weight_changes_its_wires_and_cells_alone(
+    browser: Browser, home: str, touch: bool
+) -> None:
+    with view(browser, home, "wiring", has_touch=touch) as figure:
+        square = figure.locator(".stored [data-weight='5']")
+        before, cells = widths(figure), figure.locator(".matrix [data-weight='5']")
+        drawn, outputs = (
+            cells.get_attribute("d"),
+            figure.locator(".wiring").get_attribute("data-outputs"),
+        )
+        square.scroll_into_view_if_needed()
+        box = square.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        if touch:
+            session = figure.page.context.new_cdp_session(figure.page)
+            for kind, up in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60)):
+                point = {"x": x, "y": y + up}
+                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+            session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        else:
+            figure.page.mouse.move(x, y)
+            figure.page.mouse.down()
+            figure.page.mouse.move(x, y + 60, steps=5)
+            figure.page.mouse.up()
+        settle(figure.page)
+        after = widths(figure)
+        assert [
+            i for i, pair in enumerate(zip(before, after, strict=True)) if len({*pair}) > 1
+        ] == [5]
+        assert cells.get_attribute("d") != drawn
+        changed = figure.locator(".wiring").get_attribute("data-outputs") or ""
+        # Filter 2 of TBC with two blocks writes output channels 2 and 6.
+        assert differing((outputs or "").split(), changed.split()) == [1, 5]
+        assert "wiring.weights=5-" in figure.page.url
+
+
+def test_arrow_keys_walk_over_the_stored_weights_and_change_them(
+    browser: Browser, home: str
+) -> None:
+    with view(browser, home, "wiring") as figure:
+        figure.locator(".stored [tabindex='0']").focus()
+        press = figure.page.keyboard.press
+        press("ArrowRight")
+        press("ArrowRight")
+        lit = figure.locator(".stored .lit")
+        assert lit.get_attribute("data-weight") == "2"
+        value = float(lit.get_attribute("aria-valuenow") or 0)
+        press("ArrowDown")
+        press("ArrowDown")
+        settle(figure.page)
+        assert float(lit.get_attribute("aria-valuenow") or 0) == pytest.approx(value - 0.1)
+        press("End")
+        settle(figure.page)
+        assert lit.get_attribute("aria-valuenow") == "1"
+
+
+def test_hovering_a_cell_lights_the_weight_its_wires_and_all_its_cells(
+    browser: Browser, home: str
+) -> None:
+    with view(browser, home, "wiring") as figure:
+        figure.locator(".matrix [data-weight='9']").hover(position={"x": 3, "y": 3})
+        for panel in (".wires", ".matrix", ".stored"):
+            lit = figure.locator(f"{panel} .lit")
+            assert [one.get_attribute("data-weight") for one in lit.all()] == ["9"]
+        assert (
+            "input 2 with output 3 and input 6 with output 7"
+            in figure.locator(".says").inner_text()
+        )
+
+
+def test_presets_are_the_five_operators(browser: Browser, home: str) -> None:
+    with view(browser, home, "wiring") as figure:
+        said = []
+        for name in ("SC", "GC", "TBC", "TGC", "TFC"):
+            figure.locator(".choice label", has_text=name).first.click()
+            settle(figure.page)
+            said.append(figure.locator(".says").inner_text().split(";")[0])
+        assert said == [
+            "SC stores 64 weights",
+            "GC stores 32 weights",
+            "TBC stores 16 weights",
+            "TGC stores 8 weights",
+            "TFC stores 16 weights",
+        ]
+
+
+def test_sliders_offer_only_what_divides(browser: Browser, home: str) -> None:
+    with view(browser, home, "wiring") as figure:
+        slide(figure, "blocks B", 8)
+        slide(figure, "C_in", 12)  # 8 does not divide 12: the nearest number that does is 4
+        settle(figure.page)
+        blocks = figure.locator("label.slider", has_text="blocks B").locator("output")
+        assert blocks.inner_text() == "4"
+        assert figure.locator(".formula").get_attribute("data-weights") == f"{12 // 4 * 8 // 4}"
