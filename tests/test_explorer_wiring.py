@@ -208,7 +208,7 @@ def test_presets_are_the_five_operators(browser: Browser, home: str) -> None:
 def test_sliders_offer_only_what_divides(browser: Browser, home: str) -> None:
     with view(browser, home, "wiring") as figure:
         slide(figure, "blocks B", 8)
-        slide(figure, "C_in", 12)  # 8 does not divide 12: the nearest number that does is 4
+        slide(figure, "channels in", 12)  # 8 does not divide 12: the nearest number that does is 4
         settle(figure.page)
         blocks = figure.locator("label.slider", has_text="blocks B").locator("output")
         assert blocks.inner_text() == "4"

@@ -1,8 +1,9 @@
 """The explorer: figures that are drawn in the page, and moved by the modules of `_static/explorer`.
 
 `{view} NAME` puts the picture `_pictures/NAME.html` into the page, as SVG that follows the theme,
-and loads the module `NAME.js`, which draws it again. The numbers that the modules show come from
-`explorer.json`, which every build makes from `tbc_ref.cost`.
+and loads the module `NAME.js`, which draws it again. The role {explorer}`GC <wiring.groups=2>`
+links to a view in a given state. The numbers that the modules show come from `explorer.json`,
+which every build makes from `tbc_ref.cost`.
 """
 
 import json
@@ -14,7 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from rjsmin import jsmin
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import ReferenceRole, SphinxDirective
 
 from tbc_ref import cost
 
@@ -52,7 +53,8 @@ class View(SphinxDirective):
         self.env.note_dependency(str(picture))
         drawing, _, sentence = picture.read_text().partition("\n<!-- says -->\n")
         start = (
-            f'<figure class="view" data-view="{name}"{" data-small" if small else ""}>'
+            f'<figure class="view" data-view="{name}" '
+            f"{'data-small' if small else f'id=view-{name}'}>"
             f'<div class="drawing">{drawing}</div><div class="controls"></div>'
             f'<p class="says" aria-live="polite">{sentence.strip()}</p>'
         )
@@ -63,6 +65,17 @@ class View(SphinxDirective):
             self.state.nested_parse(self.content, self.content_offset, body)
             caption = [raw("<figcaption>"), *body.children, raw("</figcaption>")]
         return [raw(start), *caption, raw(end)]
+
+
+class Shown(ReferenceRole):
+    """A link to a view as the controls are set: {explorer}`GC <wiring.groups=2>`."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Make the link."""
+        up = "../" * self.env.docname.count("/")
+        view = self.target.partition(".")[0]
+        address = f"{up}explorer.html?{self.target}#view-{view}"
+        return [nodes.reference("", self.title, refuri=address, internal=True)], []
 
 
 def raw(text: str) -> nodes.raw:
@@ -85,8 +98,9 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the directive, the style, and the numbers."""
+    """Add the directive, the role, the style, and the numbers."""
     app.add_directive("view", View)
+    app.add_role("explorer", Shown())
     app.add_css_file("explorer/explorer.css")
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -195,7 +195,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
       html("span", {}, `${text} = `, html("b", {}, count(result)));
     const filled = `${groups} · ${divided(cOut)} · ${divided(cIn)}`;
     formula.replaceChildren(
-      line(`weights: G · C_out/(GB) · C_in/(GB) = ${filled}`, weights),
+      line(`weights: G · cₒ/(GB) · cᵢ/(GB) = ${filled}`, weights),
       line(`MACs: B · weights = ${blocks} · ${count(weights)}`, macs),
     );
     Object.assign(formula.dataset, { weights, macs });
@@ -230,8 +230,8 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
   const sliding = (/** @type {string} */ label, /** @type {keyof typeof DEFAULTS} */ key) =>
     slider(label, [+state[key]], +state[key], (to) => ((state[key] = to), settle(), redraw()));
   const sliders = {
-    in: sliding("C_in", "in"),
-    out: sliding("C_out", "out"),
+    in: sliding("channels in, cᵢ", "in"),
+    out: sliding("channels out, cₒ", "out"),
     groups: sliding("groups G", "groups"),
     blocks: sliding("blocks B", "blocks"),
   };
