@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tests.site import KILOBYTE, chromium, hosted, visit
 
-VIEWS = ("wiring",)
+VIEWS = ("wiring", "gradient")
 SLOWER = 4
 FRAMES = """() => {
   window.frames_ = [];
