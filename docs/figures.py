@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from PIL import Image
+from PIL import Image, ImageOps
+from skimage import data
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tbc_models.data import Scenes
@@ -13,7 +14,8 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Write `_static/wiring*.svg`, `_static/scene.png` and `_static/social.png`."""
+    """Write `_static/wiring*.svg`, `_static/scene.png`, `_static/social.png` and photographs."""
+    photographs()
     image, _ = Scenes("test", 11, objects=4, occlusion=(0.2, 0.35))[10]
     # Enlarged, so that there is room for labels; detectors scale it back.
     picture = to_pil_image(image).resize((480, 480), Image.Resampling.NEAREST)
@@ -41,6 +43,23 @@ def main() -> None:
     figure.suptitle("Tied Block Convolution", fontsize=22, color="0.2")
     figure.savefig(HERE / "_static" / "social.png", dpi=125, transparent=False, facecolor="white")
     plt.close(figure)
+
+
+def photographs() -> None:
+    """Write the explorer's four photographs, grey and side by side."""
+    # Left, upper, right and lower edge of a square.
+    squares = {
+        data.chelsea: (90, 10, 370, 290),
+        data.coffee: (130, 10, 520, 400),
+        data.astronaut: (90, 0, 350, 260),
+        data.rocket: (190, 110, 470, 390),
+    }
+    row = Image.new("L", (4 * 80, 80))
+    for i, (photograph, square) in enumerate(squares.items()):
+        grey = Image.fromarray(photograph()).convert("L").crop(square)
+        small = grey.resize((80, 80), Image.Resampling.LANCZOS)
+        row.paste(ImageOps.autocontrast(small, cutoff=1), (80 * i, 0))
+    row.save(HERE / "_static" / "explorer" / "photographs.webp", quality=60, method=6)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ CHANNELS = (2, 4, 6, 8, 12, 16)
 
 def numbers() -> dict[str, Any]:
     """What the modules show: for each view, the settings that it offers and what they cost."""
-    return {"wiring": wiring()}
+    return {
+        "wiring": wiring(),
+        "photographs": {
+            "tbc": cost.tied_block_conv(4, 4, 3, blocks=4).weights,
+            "gc": cost.group_conv(4, 4, 3, groups=4).weights,
+        },
+    }
 
 
 def wiring() -> dict[str, Any]:
