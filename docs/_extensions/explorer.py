@@ -31,6 +31,7 @@ def numbers() -> dict[str, Any]:
             "tbc": cost.tied_block_conv(4, 4, 3, blocks=4).weights,
             "gc": cost.group_conv(4, 4, 3, groups=4).weights,
         },
+        "budget": budget(),
     }
 
 
@@ -42,6 +43,22 @@ def wiring() -> dict[str, Any]:
             layer = cost.tied_block_group_conv(c_i, c_o, 1, groups=groups, blocks=blocks)
             costs[f"{c_i},{c_o},{groups},{blocks}"] = [layer.weights, layer.macs]
     return {"channels": CHANNELS, "costs": costs}
+
+
+def budget() -> dict[str, list[list[int]]]:
+    """A 3x3 layer on a 56x56 map with the width, weights or MACs of SC with 48 channels.
+
+    Returns:
+        For what is locked, and each B: B, channels, weights and MACs.
+    """
+    found: dict[str, list[list[int]]] = {}
+    for locked, power in {"width": 0, "weights": 1, "macs": 0.5}.items():
+        found[locked] = []
+        for blocks in (1, 2, 3, 4, 6, 8):
+            channels = round(48 * blocks**power / blocks) * blocks  # B divides them
+            layer = cost.tied_block_conv(channels, channels, 3, blocks=blocks, output_size=56)
+            found[locked].append([blocks, channels, layer.weights, layer.macs])
+    return found
 
 
 class View(SphinxDirective):
