@@ -172,7 +172,7 @@ def test_pictures_stand_without_javascript_and_are_what_the_modules_draw(
     for name in VIEWS:
         box = page.locator(f"figure[data-view={name}] .drawing").bounding_box()
         assert box is not None
-        assert box["height"] > 200
+        assert box["height"] > 150
         assert box["width"] > 300
     context.close()
     drawn = dict(importlib.import_module("docs.views").pictures(browser))

@@ -189,7 +189,8 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     say(small
       ? `B = ${blocks}: ${count(weights)} weights are stored instead of ${count(full)}, for ` +
         `${count(macs)} multiplications instead of ${count(full)}.`
-      : `${operator} stores ${count(weights)} weights; SC stores ${count(full)}. ${which}: it joins ${pairs}.`);
+      : `${operator} stores ${count(weights)} weights; SC stores ${count(full)}. ` +
+        `${which}: it joins ${pairs}.`);
     const divided = (/** @type {number} */ n) => (parts > 1 ? `${n}/${parts}` : `${n}`);
     const line = (/** @type {string} */ text, /** @type {number} */ result) =>
       html("span", {}, `${text} = `, html("b", {}, count(result)));
