@@ -70,26 +70,31 @@ def slide(figure: Locator, label: str, value: int) -> None:
 
 
 def measured(figure: Locator) -> list[float]:
-    """Milliseconds between frames while the mouse drags each slider of a view, in one second."""
+    """Milliseconds between frames while the mouse drags each slider of a view, in a second each."""
     page = figure.page
     session = page.context.new_cdp_session(page)
     session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
     times: list[float] = []
-    for slider in figure.locator("input[type=range]").all():
+    ranges = "input[type=range]:enabled"  # dragged to the right; weights are dragged up and down
+    for i in range(figure.locator(f"{ranges}, [role=slider][tabindex='0']").count()):
+        slider = figure.locator(f"{ranges}, [role=slider][tabindex='0']").nth(i)
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
-        if not box or slider.is_disabled():
-            continue
-        left, middle = box["x"] + 8, box["y"] + box["height"] / 2
+        assert box is not None
+        flat = slider.evaluate("(one) => one.localName === 'input'")
+        left, middle = box["x"] + (8 if flat else box["width"] / 2), box["y"] + box["height"] / 2
         page.mouse.move(left, middle)
         page.mouse.down()
         page.evaluate(FRAMES)
         for step in range(60):
-            page.mouse.move(left + (box["width"] - 16) * step / 59, middle)
+            if flat:
+                page.mouse.move(left + (box["width"] - 16) * step / 59, middle)
+            else:
+                page.mouse.move(left, middle - 60 * abs(step % 30 - 15) / 15)
             page.wait_for_timeout(1000 / 60)
         times += page.evaluate("window.frames_.slice(1)")
         page.mouse.up()
-        page.reload()
+        page.goto(page.url.partition("?")[0])
         figure.wait_for()
     session.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     return times

@@ -8,7 +8,7 @@ import { button, choice, colour, mount, once, slider, svg } from "./shared.js";
 
 /** @typedef {{x: number[], dy: number[], dw: number[]}} Draw the inputs and gradients of B blocks */
 
-const DEFAULTS = { blocks: 8, kind: "noisy", seed: 1 };
+const DEFAULTS = { blocks: 8, kind: "noisy", seed: 6 };
 const KINDS = { identical: "identical", independent: "independent", noisy: "alike, with noise" };
 const DRAWS = 200;
 const LEFT = 64; // of the arrows' zero line, and of the scatter's
