@@ -77,3 +77,12 @@ def test_points_lie_where_their_numbers_are(browser: Browser, home: str) -> None
     # The axis is logarithmic: 2, 4 and 8 times the MACs are equally far apart, and upwards.
     assert two["cy"] - four == pytest.approx(four - eight["cy"])
     assert two["cy"] > four
+
+
+@pytest.mark.parametrize("lock", ["junk", "toString", "constructor"])
+def test_an_unknown_lock_in_the_address_is_the_usual_one(
+    browser: Browser, home: str, lock: str
+) -> None:
+    with view(browser, home, "budget", f"budget.lock={lock}&budget.blocks=1e9") as figure:
+        assert figure.locator(".choice input:checked").get_attribute("value") == "macs"
+        assert shown(figure)[0] == 136  # B = 8

@@ -114,3 +114,12 @@ def test_the_slider_steps_through_the_memory(browser: Browser, home: str) -> Non
         titles = figure.locator(".memory > g > text").all_text_contents()
         assert "dilated form: copies 32 numbers" in titles[0]
         assert "fold: copies nothing" in titles[1]
+
+
+@pytest.mark.parametrize("layout", ["junk", "toString", "constructor"])
+def test_an_unknown_layout_in_the_address_is_the_usual_one(
+    browser: Browser, home: str, layout: str
+) -> None:
+    with view(browser, home, "pixels", f"pixels.layout={layout}&pixels.step=-9") as figure:
+        assert figure.locator(".choice input:checked").get_attribute("value") == "last"
+        assert figure.locator(".says").inner_text().startswith("Step 1:")

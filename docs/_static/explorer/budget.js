@@ -103,7 +103,7 @@ mount("budget", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       : `With as many ${same} as SC, TBC with B = ${blocks} ${ends[/** @type {"macs"} */ (state.lock)]}.`);
   }
 
-  if (!(state.lock in LOCKS)) state.lock = DEFAULTS.lock;
+  if (!Object.hasOwn(LOCKS, state.lock)) state.lock = DEFAULTS.lock;
   const redraw = once(draw);
   const lock = choice("lock", LOCKS, `${state.lock}`, (to) => ((state.lock = to), redraw()));
   const blocks = slider("blocks B", BLOCKS, 1, (to) => ((state.blocks = to), redraw()));

@@ -108,7 +108,7 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
 
   const sizes = [2, 4];
   const steps = () => Array.from({ length: (WIDTH - TAPS + 1) * +state.blocks }, (_, i) => i + 1);
-  if (!(state.layout in LAYOUTS)) state.layout = DEFAULTS.layout;
+  if (!Object.hasOwn(LAYOUTS, state.layout)) state.layout = DEFAULTS.layout;
   const [redraw, move] = [once(draw), once(step)];
   const layout = choice("the network's memory is", LAYOUTS, `${state.layout}`, (to) =>
     ((state.layout = to), redraw()));
