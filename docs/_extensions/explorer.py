@@ -17,6 +17,8 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole, SphinxDirective
 
+from tbc_models.networks.bottleneck import BLOCKS
+from tbc_models.paper.reported import TABLES
 from tbc_ref import cost
 
 DOCS = Path(__file__).parent.parent
@@ -32,6 +34,7 @@ def numbers() -> dict[str, Any]:
             "gc": cost.group_conv(4, 4, 3, groups=4).weights,
         },
         "budget": budget(),
+        "bottleneck": bottleneck(),
     }
 
 
@@ -59,6 +62,24 @@ def budget() -> dict[str, list[list[int]]]:
             layer = cost.tied_block_conv(channels, channels, 3, blocks=blocks, output_size=56)
             found[locked].append([blocks, channels, layer.weights, layer.macs])
     return found
+
+
+def bottleneck() -> dict[str, Any]:
+    """The usual B of each number of splits, and the networks whose counts the paper reports."""
+    networks = [
+        ("TiedResNet50-S", 1, "TiedResNet50-S", 4, 18, "sum"),
+        ("TiedResNet50", 1, "TiedResNet50", 4, 32, "sum"),
+        ("2s48w", 5, "2s×48w", 2, 48, "sum"),
+        ("6s24w", 5, "6s×24w", 6, 24, "sum"),
+        ("8s18w", 5, "8s×18w", 8, 18, "sum"),
+        ("the mixer that concatenates", 6, "concatenate", 4, 32, "concatenate"),
+    ]
+    rows = []
+    for name, table, row, splits, width, mixer in networks:
+        printed = {one.column: one.printed for one in TABLES[table] if one.row == row}
+        counts = {"parameters": printed["params (M)"], "macs": printed.get("GFlops")}
+        rows.append({"name": name, "splits": splits, "width": width, "mixer": mixer, **counts})
+    return {"blocks": BLOCKS, "rows": rows}
 
 
 class View(SphinxDirective):
