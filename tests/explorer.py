@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tests.site import KILOBYTE, chromium, hosted, visit
 
-VIEWS = ("wiring", "gradient", "photographs", "budget", "pixels")
+VIEWS = ("wiring", "gradient", "photographs", "budget", "pixels", "bottleneck")
 SLOWER = 4
 FRAMES = """() => {
   window.frames_ = [];

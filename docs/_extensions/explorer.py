@@ -22,7 +22,7 @@ from tbc_models.paper.reported import TABLES
 from tbc_ref import cost
 
 DOCS = Path(__file__).parent.parent
-CHANNELS = (2, 4, 6, 8, 12, 16)
+CHANNELS = (4, 6, 8, 12, 16)
 
 
 def numbers() -> dict[str, Any]:
@@ -39,12 +39,13 @@ def numbers() -> dict[str, Any]:
 
 
 def wiring() -> dict[str, Any]:
-    """Weights and MACs of every layer that can be wired: "C_in,C_out,G,B" to [weights, MACs]."""
-    costs = {}
+    """Weights and MACs of every layer that can be wired, by "c_i,c_o" and then by "G,B"."""
+    costs: dict[str, dict[str, list[int]]] = {}
     for c_i, c_o, groups, blocks in product(CHANNELS, CHANNELS, range(1, 17), range(1, 17)):
         if c_i % (groups * blocks) == c_o % (groups * blocks) == 0:
             layer = cost.tied_block_group_conv(c_i, c_o, 1, groups=groups, blocks=blocks)
-            costs[f"{c_i},{c_o},{groups},{blocks}"] = [layer.weights, layer.macs]
+            counts = [layer.weights, layer.macs]
+            costs.setdefault(f"{c_i},{c_o}", {})[f"{groups},{blocks}"] = counts
     return {"channels": CHANNELS, "costs": costs}
 
 
@@ -127,19 +128,21 @@ def raw(text: str) -> nodes.raw:
     return nodes.raw("", text, format="html")
 
 
-def shortened(module: str) -> str:
-    """A module without comments and indentation, which are a third of it."""
-    return re.sub(r"^\s+", "", re.sub(r"/\*\*.*?\*/ ?", "", module, flags=re.S), flags=re.M)
+def shortened(text: str) -> str:
+    """A module or a style without comments, indentation, and spaces that no string has."""
+    text = re.sub(r"^\s+", "", re.sub(r"/\*.*?\*/ ?", "", text, flags=re.S), flags=re.M)
+    return re.sub(r" (=>|===|!==|&&|\|\||\?\?|\+=|\{) ", r"\1", text)
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """Write `explorer.json` beside the modules, and shorten them."""
+    """Write `explorer.json` beside the modules, and shorten them and their style."""
     if error or app.builder.format != "html":
         return
-    folder = Path(app.outdir) / "_static" / "explorer"
+    source, folder = DOCS / "_static" / "explorer", Path(app.outdir) / "_static" / "explorer"
     written = {"explorer.json": json.dumps(numbers(), separators=(",", ":"))}
-    for module in folder.glob("*.js"):
-        written[module.name] = shortened((DOCS / "_static" / "explorer" / module.name).read_text())
+    for path in (*source.glob("*.js"), *source.glob("*.css")):
+        written[path.name] = shortened(path.read_text())
+    written["explorer.css"] = re.sub(r"([:;,]) |;(?=\s*})", r"\1", written["explorer.css"])
     for name, text in written.items():
         temporary = folder / f"{name}.part"
         temporary.write_text(text)

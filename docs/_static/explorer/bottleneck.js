@@ -252,8 +252,8 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   }
 
   const redraw = once(draw);
-  if (!(state.design in DESIGNS)) state.design = DEFAULTS.design;
-  if (!(state.mixer in MIXERS)) state.mixer = DEFAULTS.mixer;
+  if (!Object.hasOwn(DESIGNS, state.design)) state.design = DEFAULTS.design;
+  if (!Object.hasOwn(MIXERS, state.mixer)) state.mixer = DEFAULTS.mixer;
   /** @type {(key: string) => (to: string | number) => void} */
   const set = (key) => (to) => ((state[key] = to), redraw());
   const splits = slider("splits s", SPLITS, 4, (to) => ((state.blocks = ""), set("splits")(to)));

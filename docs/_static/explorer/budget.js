@@ -3,7 +3,7 @@
  *
  * All numbers come from `tbc_ref.cost`: a 3 × 3 layer on a 56 × 56 map, with 48 channels as SC.
  */
-import { choice, colour, count, mount, numbers, once, short, slider, svg } from "./shared.js";
+import { choice, colour, count, list, mount, numbers, once, short, slider, svg } from "./shared.js";
 
 /** @type {Record<string, [number, number, number, number][]>} B, channels, weights and MACs */
 const layers = (await numbers).budget;
@@ -36,7 +36,7 @@ mount("budget", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   function width(/** @type {[number, number, number, number]} */ [blocks, channels]) {
     const unit = 330 / WIDEST;
     const thin = (channels / blocks) * unit;
-    const parts = Array.from({ length: blocks }, (_, block) =>
+    const parts = list(blocks, (block) =>
       svg("rect", { class: "block", x: block * thin, y: 88, width: thin, height: 22 }));
     bars.replaceChildren(
       svg("text", { x: 0, y: 20 }, `SC: ${STANDARD} channels`),

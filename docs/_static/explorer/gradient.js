@@ -4,7 +4,7 @@
  * Arrows laid end to end are the sum. Beside them, 200 draws show how much one block's gradient
  * scatters, and how much the mean of B blocks does.
  */
-import { button, choice, colour, mount, once, slider, svg } from "./shared.js";
+import { button, choice, colour, list, mount, once, slider, svg } from "./shared.js";
 
 /** @typedef {{x: number[], dy: number[], dw: number[]}} Draw the inputs and gradients of B blocks */
 
@@ -35,7 +35,7 @@ export function gradients(kind, blocks, seed) {
   const signal = kind === "independent" ? 0 : 1;
   const block = () => [0.8 + 0.4 * next(), signal + 0.7 * normal()];
   const first = block();
-  const all = Array.from({ length: blocks }, (_, b) => (b && kind !== "identical" ? block() : first));
+  const all = list(blocks, (b) => (b && kind !== "identical" ? block() : first));
   return { x: all.map(([x]) => x), dy: all.map(([, dy]) => dy), dw: all.map(([x, dy]) => x * dy) };
 }
 
@@ -56,7 +56,7 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   function draw() {
     const [blocks, kind, seed] = [+state.blocks, `${state.kind}`, +state.seed];
     const { dw } = gradients(kind, blocks, seed);
-    const draws = Array.from({ length: DRAWS }, (_, i) => gradients(kind, blocks, 1000 * seed + i).dw);
+    const draws = list(DRAWS, (i) => gradients(kind, blocks, 1000 * seed + i).dw);
     const single = draws.map((one) => one[0]);
     const means = draws.map((one) => sum(one) / blocks);
     walk(dw);
@@ -129,7 +129,7 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   const change = (/** @type {"blocks" | "kind" | "seed"} */ key) =>
     (/** @type {number | string} */ to) => ((state[key] = to), redraw());
   const blocks = slider("blocks B", [1, 2, 4, 8, 16], +state.blocks, change("blocks"));
-  if (!(`${state.kind}` in KINDS)) state.kind = DEFAULTS.kind;
+  if (!Object.hasOwn(KINDS, state.kind)) state.kind = DEFAULTS.kind;
   state.blocks = blocks.offer([1, 2, 4, 8, 16], +state.blocks);
   state.seed = Math.abs(Math.round(+state.seed)) % 1000;
   controls.append(

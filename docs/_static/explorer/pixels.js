@@ -4,7 +4,7 @@
  * In channels-last memory the numbers of a block lie scattered, but evenly: a kernel with a dilation
  * of B reads them in place. The authors' fold must first copy them.
  */
-import { choice, colour, count, mount, once, slider, svg } from "./shared.js";
+import { choice, colour, count, list, mount, once, slider, svg } from "./shared.js";
 
 const [THIN, WIDTH, TAPS] = [2, 4, 3]; // channels of a block, pixels of the row, taps of the kernel
 const DEFAULTS = { layout: "last", blocks: 4, step: 2 };
@@ -20,8 +20,8 @@ const LAYOUTS = { last: "channels-last", first: "contiguous" };
  */
 export function reads(form, blocks, step) {
   const [pixel, block] = [Math.floor(step / blocks), step % blocks];
-  const channels = Array.from({ length: THIN }, (_, i) => i);
-  return Array.from({ length: TAPS }, (_, tap) => channels.map((channel) =>
+  const channels = list(THIN, (i) => i);
+  return list(TAPS, (tap) => channels.map((channel) =>
     form === "dilated"
       ? (step + tap * blocks) * THIN + channel
       : (block * THIN + channel) * WIDTH + pixel + tap)).flat();
@@ -49,7 +49,7 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     const last = form === "dilated";
     const all = +state.blocks * THIN * WIDTH;
     const wide = 360 / all;
-    strips[form] = Array.from({ length: all }, (_, address) => {
+    strips[form] = list(all, (address) => {
       const channels = +state.blocks * THIN;
       const pixel = last ? Math.floor(address / channels) : address % WIDTH;
       const channel = last ? address % channels : Math.floor(address / WIDTH);
@@ -58,7 +58,7 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
         svg("text", { x: (address + 0.5) * wide, y: y + 42, "text-anchor": "middle" }, `${pixel + 1}`));
     });
     const stretch = last ? +state.blocks * THIN : WIDTH; // addresses of a pixel, or of a channel
-    const brackets = Array.from({ length: all / stretch }, (_, i) =>
+    const brackets = list(all / stretch, (i) =>
       `M${i * stretch * wide} ${y + 16}v5h${stretch * wide - 2}v-5`);
     const axis = svg("path", { class: "axis", d: brackets.join("") });
     return svg("g", {}, svg("text", { x: 0, y: y + 8 }, title), axis, ...strips[form]);
@@ -90,7 +90,7 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       strips[form].forEach((cell, address) => cell.classList.toggle("read", read.has(address)));
     }
     const wide = 360 / (blocks * THIN * WIDTH);
-    const taps = Array.from({ length: TAPS }, (_, tap) => (now + tap * blocks + 0.5) * THIN * wide);
+    const taps = list(TAPS, (tap) => (now + tap * blocks + 0.5) * THIN * wide);
     picture.lastElementChild?.setAttribute("d",
       `M${taps[0]} 78H${taps[TAPS - 1]}${taps.map((x) => `M${x} 60V84`).join("")}`);
     const [pixel, block] = [Math.floor(now / blocks) + 1, (now % blocks) + 1];
@@ -107,7 +107,7 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   }
 
   const sizes = [2, 4];
-  const steps = () => Array.from({ length: (WIDTH - TAPS + 1) * +state.blocks }, (_, i) => i + 1);
+  const steps = () => list((WIDTH - TAPS + 1) * +state.blocks, (i) => i + 1);
   if (!Object.hasOwn(LAYOUTS, state.layout)) state.layout = DEFAULTS.layout;
   const [redraw, move] = [once(draw), once(step)];
   const layout = choice("the network's memory is", LAYOUTS, `${state.layout}`, (to) =>

@@ -53,6 +53,14 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/**
+ * The list of what `make` makes of 0 to n - 1.
+ * @template T
+ * @param {number} n
+ * @param {(i: number) => T} make
+ */
+export const list = (n, make) => Array.from({ length: n }, (_, i) => make(i));
+
 /** The colour of thing `i` of `n`, for the attribute `style` of an element of class `coloured`. */
 export const colour = (/** @type {number} */ i, /** @type {number} */ n) =>
   `--hue: ${Math.round(250 + (360 * i) / n) % 360}`;

@@ -4,7 +4,7 @@
  * The layer is a 1 × 1 convolution at one pixel, so a line is a weight. Values lie between 0 and 1:
  * the thicker a line and the larger a square, the larger its weight.
  */
-import { choice, colour, count, html, mount, numbers, once, slider, svg } from "./shared.js";
+import { choice, colour, count, html, list, mount, numbers, once, slider, svg } from "./shared.js";
 
 /** @typedef {{input: number, output: number}} Wire */
 /** @typedef {{wire: SVGElement, cells: SVGElement, square: SVGElement}} Marks of one stored weight */
@@ -36,10 +36,10 @@ const scattered = (i, step) => 0.25 + 0.75 * ((0.3 + i * step) % 1);
  */
 export function wires(cIn, cOut, groups, blocks) {
   const [thin, fan] = [cIn / (groups * blocks), cOut / (groups * blocks)];
-  return Array.from({ length: groups * fan * thin }, (_, weight) => {
+  return list(groups * fan * thin, (weight) => {
     const [filter, tap] = [Math.floor(weight / thin), weight % thin];
     const [group, row] = [Math.floor(filter / fan), filter % fan];
-    return Array.from({ length: blocks }, (_, block) => {
+    return list(blocks, (block) => {
       const part = group * blocks + block; // groups outside, blocks inside
       return { input: part * thin + tap, output: part * fan + row };
     });
@@ -48,7 +48,7 @@ export function wires(cIn, cOut, groups, blocks) {
 
 /** The values of all weights, with those that were changed: "3-80.5-10" in percent. */
 function valuesFrom(/** @type {string} */ changed) {
-  const values = Array.from({ length: MOST * MOST }, (_, i) => Math.round(100 * scattered(i, 0.618)) / 100);
+  const values = list(MOST * MOST, (i) => Math.round(100 * scattered(i, 0.618)) / 100);
   for (const [, i, percent] of changed.matchAll(/(\d+)-(\d+)/g))
     if (+i < values.length) values[+i] = Math.min(+percent, 100) / 100;
   return values;
@@ -89,14 +89,14 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     [parts, thin, fan] = [groups * blocks, cIn / (groups * blocks), cOut / (groups * blocks)];
     stored = wires(cIn, cOut, groups, blocks);
     marks = stored.map(marksOf);
-    bars = Array.from({ length: cOut }, (_, i) =>
+    bars = list(cOut, (i) =>
       svg("rect", { class: "bar", x: RIGHT + 8, y: height(i, cOut) - 3, height: 6 }));
-    const inputs = Array.from({ length: cIn }, (_, i) => {
+    const inputs = list(cIn, (i) => {
       const [y, width] = [height(i, cIn), 40 * scattered(i, 0.755)];
       const bar = svg("rect", { class: "bar", x: LEFT - 8 - width, y: y - 3, width, height: 6 });
       return svg("g", {}, svg("circle", { cx: LEFT, cy: y, r: 5 }), ...(small ? [] : [bar]));
     });
-    const outputs = Array.from({ length: cOut }, (_, i) => {
+    const outputs = list(cOut, (i) => {
       const of = Math.floor(i / (cOut / groups)) * fan + (i % fan);
       const look = { class: "coloured", style: colour(of, groups * fan) };
       return svg("path", { ...look, d: box(RIGHT, height(i, cOut), 10) });
@@ -114,7 +114,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     };
     matrix.replaceChildren(
       svg("text", { x: 2, y: 16 }, "the whole matrix"), rect("ground", 0, 1),
-      ...Array.from({ length: parts }, (_, part) => rect("part", part, parts)),
+      ...list(parts, (part) => rect("part", part, parts)),
       ...marks.map((mark) => mark.cells),
     );
     squares.replaceChildren(
@@ -178,8 +178,8 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     const lit = +state.lit;
     const operator = state.kind === "fc" ? (blocks > 1 ? "TFC" : "FC")
       : parts === 1 ? "SC" : groups === 1 ? "TBC" : blocks === 1 ? "GC" : "TGC";
-    const [weights, macs] = costs[[cIn, cOut, groups, blocks].join()];
-    const [full] = costs[[cIn, cOut, 1, 1].join()];
+    const [weights, macs] = costs[`${cIn},${cOut}`][`${groups},${blocks}`];
+    const [full] = costs[`${cIn},${cOut}`]["1,1"];
     const joins = stored[lit].map(({ input, output }) => `input ${input + 1} with output ${output + 1}`);
     const pairs = joins.join(", ").replace(/, (?!.*, )/, " and ");
     const which = `Weight ${(lit % thin) + 1} of filter ${filter(lit) + 1} is ${values[lit].toFixed(2)}`;
@@ -214,7 +214,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
   /** @type {Set<number>} */ const redrawn = new Set();
   const update = once(() => (redrawn.forEach(show), redrawn.clear(), add(), explain()));
 
-  const all = Array.from({ length: MOST }, (_, i) => i + 1);
+  const all = list(MOST, (i) => i + 1);
   const divide = (/** @type {number} */ n) => +state.in % n === 0 && +state.out % n === 0;
   const redraw = once(draw);
   /** Let the sliders offer what divides, and draw. */
@@ -239,7 +239,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
   const names = Object.fromEntries(Object.keys(PRESETS).map((name) => [name, name]));
   const presets = choice("operator", names, "", (name) => {
     [state.groups, state.blocks, state.kind] = PRESETS[name];
-    [state.in, state.out] = [state.in, state.out].map((n) => (+n % 4 ? 8 : n)); // G·B divides them
+    [state.in, state.out] = [state.in, state.out].map((n) => (+n % 4 ? 8 : n)); // for G·B
     settle();
     redraw();
   });
