@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,11 @@ BUILT = Path(__file__).parent.parent / "docs" / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for path in map(shutil.which, NAMES) if path), None)
 KILOBYTE = 1000
+NEEDS_SITE = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.skipif(not BUILT.exists(), reason="the site is not built: make site"),
+]
 
 
 def pages() -> list[str]:

@@ -11,27 +11,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator
 
 from tests.explorer import VIEWS, settle, view
-from tests.site import BUILT, CHROMIUM, KILOBYTE, chromium, hosted, visit
+from tests.site import KILOBYTE, NEEDS_SITE, visit
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 DOCS = Path(__file__).parent.parent / "docs"
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def shown(figure: Locator) -> str:

@@ -1,7 +1,6 @@
 """The view of the bottleneck: its layers and networks against those that `tbc_models` builds."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,9 @@ from tbc_models.count import measure
 from tbc_models.networks.bottleneck import BLOCKS, TiedBottleneck
 from tbc_ref import cost
 from tests.explorer import settle, slide, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 SETTINGS: list[dict[str, Any]] = [
     {"design": design, "splits": splits, "width": width, "blocks": blocks, "mixer": mixer}
     for design, splits, (width, blocks), mixer in itertools.product(
@@ -36,18 +31,6 @@ PLACES = [
     {"inputs": 1024, "planes": 256, "size": 14, "stride": 1},
 ]
 CALL = "async (all) => { const m = await import('./_static/explorer/bottleneck.js'); return %s; }"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def computed(browser: Browser, home: str, expression: str, given: object) -> Any:

@@ -1,33 +1,15 @@
 """The view of the same budget: every width, weight and MAC against `tbc_ref.cost`."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Locator
 
 from tbc_ref import cost
 from tests.explorer import settle, slide, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 BLOCKS = (1, 2, 3, 4, 6, 8)
 STANDARD = cost.standard_conv(48, 48, 3, output_size=56)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def shown(figure: Locator) -> tuple[int, int, int]:

@@ -1,7 +1,6 @@
 """The view of the gradient: its sums and spreads against the reference and NumPy."""
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,31 +9,15 @@ from playwright.sync_api import Browser
 
 import tbc_ref
 from tests.explorer import settle, slide, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 KINDS = ("identical", "independent", "noisy")
 BLOCKS = (1, 2, 4, 8, 16)
 CALL = (
     "async (all) => { const { gradients } = await import('./_static/explorer/gradient.js');"
     "return all.map((one) => gradients(...one)); }"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def test_gradients_are_those_of_the_reference(browser: Browser, home: str) -> None:

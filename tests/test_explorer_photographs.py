@@ -1,6 +1,5 @@
 """The view of photographs: its convolutions against the reference, and what a swap changes."""
 
-from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
@@ -10,13 +9,9 @@ from playwright.sync_api import Browser, Locator
 
 import tbc_ref
 from tests.explorer import settle, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 # What GC's places have: Sobel x, Sobel y, blur and Laplace.
 OWN = np.array(
     [
@@ -31,18 +26,6 @@ CALL = """async (all) => {
   const read = ({ tbc, gc }) => [tbc, gc].map((four) => four.map((one) => [...one]));
   return [pixels.map((one) => [...one]), all.map((one) => read(outputs(...one)))];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def painted(figure: Locator) -> list[list[str]]:

@@ -1,35 +1,17 @@
 """The view of thin pixels: the addresses that a kernel reads against PyTorch's own views."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from playwright.sync_api import Browser, Locator
 
 from tests.explorer import settle, slide, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 THIN, WIDTH, TAPS = 2, 4, 3
 STEPS = [
     (blocks, step) for blocks in (1, 2, 3, 4, 8) for step in range((WIDTH - TAPS + 1) * blocks)
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def image(blocks: int, *, channels_last: bool) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The view of wiring and matrix: its wires, outputs and costs against the reference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,13 +10,9 @@ from playwright.sync_api import Browser, Locator
 import tbc_ref
 from tbc_ref import cost
 from tests.explorer import settle, slide, view
-from tests.site import BUILT, CHROMIUM, chromium, hosted
+from tests.site import NEEDS_SITE
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (BUILT / "explorer.html").exists(), reason="the site is not built"),
-]
+pytestmark = NEEDS_SITE
 CHANNELS = (4, 6, 8, 12, 16)
 SETTINGS = [
     (c_i, c_o, groups, blocks)
@@ -54,18 +50,6 @@ READ = """async (settings) => {
   }
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 def test_costs_and_outputs_are_those_of_the_reference(browser: Browser, home: str) -> None:

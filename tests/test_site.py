@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
@@ -15,13 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
 
-from tests.site import BUILT, CHROMIUM, KILOBYTE, chromium, hosted, pages, visit
+from tests.site import BUILT, KILOBYTE, NEEDS_SITE, pages, visit
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not BUILT.exists(), reason="the site is not built: make site"),
-]
+pytestmark = NEEDS_SITE
 PAGES = pages() if BUILT.exists() else []
 TUTORIALS = [page for page in PAGES if page.startswith("tutorials/")]
 
@@ -42,18 +37,6 @@ TOO_WIDE = """() => {
 CUT_CODE = """() => [...document.querySelectorAll('pre')]
   .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)
   .map((one) => one.textContent.split('\\n').sort((a, b) => b.length - a.length)[0])"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[str]:
-    with hosted() as address:
-        yield address
 
 
 @pytest.mark.parametrize("page", PAGES)
