@@ -59,7 +59,7 @@ def photographs() -> None:
         grey = Image.fromarray(photograph()).convert("L").crop(square)
         small = grey.resize((80, 80), Image.Resampling.LANCZOS)
         row.paste(ImageOps.autocontrast(small, cutoff=1), (80 * i, 0))
-    row.save(HERE / "_static" / "explorer" / "photographs.webp", quality=45, method=6)
+    row.save(HERE / "_static" / "explorer" / "photographs.webp", quality=35, method=6)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ STANDING = """(host) => {
     image.alt = canvas.getAttribute("aria-label") ?? "";
     canvas.replaceWith(image);
   }
+  for (const one of host.querySelectorAll(".drawing button")) {
+    const still = document.createElement("div");
+    still.className = one.className;
+    still.append(...one.childNodes);
+    one.replaceWith(still);
+  }
   for (const part of host.querySelectorAll(".drawing :not(svg, img)"))
     for (const { name } of [...part.attributes])
       if (/^(role|tabindex|aria-.*)$/.test(name)) part.removeAttribute(name);
@@ -65,14 +71,18 @@ def pictures(browser: Browser) -> Iterator[tuple[str, str]]:
         drawn = page.locator("figure.alive")
         drawn.wait_for(state="attached")
         page.wait_for_timeout(200)  # two frames, and the decoding of photographs
-        drawing, sentence = (shortened(one) for one in drawn.evaluate(STANDING))
-        yield f"{name}.html", f"{drawing}\n<!-- says -->\n{sentence}\n"
+        drawing, sentence = drawn.evaluate(STANDING)
+        yield f"{name}.html", f"{shortened(drawing)}\n<!-- says -->\n{sentence}\n"
         page.close()
 
 
 def shortened(text: str) -> str:
-    """Round what is finer than a tenth of a pixel."""
-    return re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", text)
+    """Round the numbers of attributes that are finer than a tenth of a pixel."""
+
+    def rounded(attribute: re.Match[str]) -> str:
+        return re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", attribute[0])
+
+    return re.sub(r'="[^"]*"', rounded, text)
 
 
 def main() -> None:

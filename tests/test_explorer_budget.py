@@ -35,7 +35,7 @@ def test_what_is_locked_stays_and_costs_are_right(
             assert figure.locator(".widths .block").count() == 1 + blocks  # SC's, and TBC's
             says = figure.locator(".says").inner_text()
             if blocks > 1 and lock != "weights":
-                assert f"{STANDARD.weights / weights:.1f} times fewer weights" in says
+                assert f"{round(STANDARD.weights / weights, 1):g} times fewer weights" in says
             if blocks > 1 and lock != "channels":
                 assert f"has {channels} channels" in says
         if lock == "weights":

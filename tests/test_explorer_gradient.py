@@ -1,6 +1,8 @@
 """The view of the gradient: its sums and spreads against the reference and NumPy."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ def test_the_spreads_are_those_of_the_draws(browser: Browser, home: str, kind: s
 
 
 def test_arrows_move_with_blocks_kind_and_draw(browser: Browser, home: str) -> None:
-    with view(browser, home, "gradient") as figure:
+    with view(browser, home, "gradient", has_touch=True) as figure:
         arrows = figure.locator(".arrows g")
         for blocks in BLOCKS:
             slide(figure, "blocks B", blocks)
@@ -65,12 +67,14 @@ def test_arrows_move_with_blocks_kind_and_draw(browser: Browser, home: str) -> N
             assert arrows.count() == blocks
         before = figure.locator(".arrows").inner_html()
         again = figure.get_by_role("button", name="Draw again")
-        again.focus()
-        figure.page.keyboard.press("Enter")
-        settle(figure.page)
-        drawn = figure.locator(".arrows").inner_html()
-        assert drawn != before
-        assert "gradient.seed=7" in figure.page.url
+        ways: list[Callable[[], None]] = [partial(again.press, "Enter"), again.click, again.tap]
+        for seed, press in enumerate(ways, 121):
+            press()
+            settle(figure.page)
+            drawn = figure.locator(".arrows").inner_html()
+            assert drawn != before
+            before = drawn
+            assert f"gradient.seed={seed}" in figure.page.url
         figure.locator("label", has_text="identical").click()
         settle(figure.page)
         paths = [one.get_attribute("d") or "" for one in arrows.locator("path:first-child").all()]

@@ -52,15 +52,35 @@ def test_convolutions_are_those_of_the_reference(browser: Browser, home: str) ->
         assert_allclose(np.reshape(outputs[1], gc.shape), gc, atol=1e-12)
 
 
-@pytest.mark.parametrize("by", ["mouse", "drag", "keyboard", "touch"])
+def swipe(figure: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Move a finger."""
+    session = figure.page.context.new_cdp_session(figure.page)
+    for step in range(11):
+        x, y = (a + (b - a) * step / 10 for a, b in zip(start, end, strict=True))
+        kind = "touchMove" if step else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def middle(part: Locator) -> tuple[float, float]:
+    """The middle of an element, on the screen."""
+    part.scroll_into_view_if_needed()
+    box = part.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@pytest.mark.parametrize("by", ["mouse", "drag", "keyboard", "touch", "swipe"])
 def test_a_swap_moves_the_outputs_of_tbc_and_changes_those_of_gc(
     browser: Browser, home: str, by: str
 ) -> None:
-    with view(browser, home, "photographs", has_touch=by == "touch") as figure:
+    with view(browser, home, "photographs", has_touch=by in ("touch", "swipe")) as figure:
         before = painted(figure)
-        first, second = (figure.locator(".cell[role=button]").nth(i) for i in (0, 2))
+        first, second = (figure.locator("button.cell").nth(i) for i in (0, 2))
         if by == "drag":
             first.drag_to(second)
+        elif by == "swipe":
+            swipe(figure, middle(first), middle(second))
         for photograph in (first, second):
             if by == "mouse":
                 photograph.click()
@@ -78,6 +98,34 @@ def test_a_swap_moves_the_outputs_of_tbc_and_changes_those_of_gc(
     assert after[1] == [before[1][i] for i in order]
     assert set(after[2]) & set(before[2]) == {before[2][1], before[2][3]}
     assert "the cat gets blur, and the astronaut gets Sobel x" in says
+
+
+def test_scrolling_and_other_buttons_swap_nothing(browser: Browser, home: str) -> None:
+    narrow = {"width": 390, "height": 844}
+    with view(browser, home, "photographs", has_touch=True, viewport=narrow) as figure:
+        first, third = (figure.locator("button.cell").nth(i) for i in (0, 2))
+        x, y = middle(first)
+        swipe(figure, (x, y), (x, y - 200))  # which scrolls the page
+        third.tap()
+        settle(figure.page)
+        assert "order" not in figure.page.url
+        assert third.get_attribute("aria-pressed") == "true"
+        third.press("Escape")
+        settle(figure.page)
+        assert third.get_attribute("aria-pressed") == "false"
+        first.click(button="right")
+        settle(figure.page)
+        assert first.get_attribute("aria-pressed") == "false"
+
+
+def test_a_finger_changes_a_weight_and_does_not_scroll(browser: Browser, home: str) -> None:
+    narrow = {"width": 390, "height": 844}
+    with view(browser, home, "photographs", has_touch=True, viewport=narrow) as figure:
+        square = figure.locator(".filter [role=slider]").nth(4)
+        x, y = middle(square)
+        swipe(figure, (x, y), (x, y + 70))
+        settle(figure.page)
+        assert square.get_attribute("aria-valuenow") == "-4"
 
 
 def test_a_weight_changes_every_output_of_tbc_and_none_of_gc(browser: Browser, home: str) -> None:

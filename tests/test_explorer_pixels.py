@@ -91,7 +91,7 @@ def test_the_slider_steps_through_the_memory(browser: Browser, home: str) -> Non
                 assert f"reads block {step % blocks + 1} at" in figure.locator(".says").inner_text()
         says = figure.locator(".says").inner_text()
         assert f"{256 * 14 * 14:,} numbers" in says
-        figure.locator(".choice label", has_text="contiguous").click()
+        figure.locator(".choice label", has_text="channels-first").click()
         settle(figure.page)
         titles = figure.locator(".memory > g > text").all_text_contents()
         assert "dilated form: copies 32 numbers" in titles[0]

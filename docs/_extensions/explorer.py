@@ -22,7 +22,7 @@ from tbc_models.paper.reported import TABLES
 from tbc_ref import cost
 
 DOCS = Path(__file__).parent.parent
-CHANNELS = (4, 6, 8, 12, 16)
+CHANNELS = (4, 6, 8, 12)
 
 
 def numbers() -> dict[str, Any]:
@@ -41,7 +41,7 @@ def numbers() -> dict[str, Any]:
 def wiring() -> dict[str, Any]:
     """Weights and MACs of every layer that can be wired, by "c_i,c_o" and then by "G,B"."""
     costs: dict[str, dict[str, list[int]]] = {}
-    for c_i, c_o, groups, blocks in product(CHANNELS, CHANNELS, range(1, 17), range(1, 17)):
+    for c_i, c_o, groups, blocks in product(CHANNELS, CHANNELS, range(1, 13), range(1, 13)):
         if c_i % (groups * blocks) == c_o % (groups * blocks) == 0:
             layer = cost.tied_block_group_conv(c_i, c_o, 1, groups=groups, blocks=blocks)
             counts = [layer.weights, layer.macs]
@@ -93,17 +93,18 @@ class View(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Put the figure into the page."""
         name = self.arguments[0]
+        up = "../" * self.env.docname.count("/")
         small = "small" in self.options
         picture = DOCS / "_pictures" / f"{name}{'-small' if small else ''}.html"
         self.env.note_dependency(str(picture))
         drawing, _, sentence = picture.read_text().partition("\n<!-- says -->\n")
         start = (
-            f'<figure class="view" data-view="{name}" '
+            f'<figure class="view" aria-label="{name}" data-view="{name}" '
             f"{'data-small' if small else f'id=view-{name}'}>"
             f'<div class="drawing">{drawing}</div><div class="controls"></div>'
             f'<p class="says" aria-live="polite">{sentence.strip()}</p>'
         )
-        end = f'</figure><script type="module" src="_static/explorer/{name}.js"></script>'
+        end = f'</figure><script type="module" src="{up}_static/explorer/{name}.js"></script>'
         caption = []
         if self.content:
             body = nodes.Element()

@@ -4,7 +4,7 @@
  * Drawn is the bottleneck of the third stage, which maps 1024 channels to 1024. `layers` and
  * `network` count as `tbc_models` builds it; the paper's numbers come from `explorer.json`.
  */
-import { button, choice, colour, html, mount, numbers, once, short, slider, svg } from "./shared.js";
+import { button, choice, colour, html, known, mount, numbers, once, short, slider, svg } from "./shared.js";
 
 /** @typedef {Record<string, number | string>} Settings design, splits, width, blocks and mixer */
 /** @typedef {{inputs: number, planes: number, size: number, stride: number}} Place size: of the input */
@@ -149,7 +149,6 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     compare(all);
     explain();
     text.textContent = code(state);
-    copy.textContent = "Copy the code";
     save();
   }
 
@@ -172,7 +171,7 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       ...box(10, 234, 290, `exit: ${words(part("exit")[0])}`),
       svg("circle", { class: "ground", cx: 155, cy: 294, r: 9 }),
       svg("text", { x: 155, y: 298, "text-anchor": "middle" }, "+"),
-      svg("text", { x: 170, y: 312 }, "shortcut: the input as it is"),
+      svg("text", { x: 170, y: 312 }, "shortcut: input unchanged"),
     );
     if (boxes.children.length !== splits.length)
       boxes.replaceChildren(...splits.map((_, i) => split(i, wide)));
@@ -193,21 +192,23 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       "aria-valuemin": 1, "aria-valuemax": 8 },
     svg("rect", { class: "ground", x: middle - wide / 2 + 1, y: 86, width: wide - 2, height: 52, rx: 4 }),
     svg("text", { ...at, y: 108 }), svg("text", { ...at, y: 126 }));
+    /** Take a larger or a smaller B, or with 0 the next, and the smallest after the largest. */
     const set = (/** @type {number} */ step) => {
       const width = (DRAWN.planes * +state.width) / 64;
       const [list, fitting] = [[...requested(state)], BLOCKS.filter((B) => width % B === 0)];
       const now = fitting.indexOf(divisor(width, list[i]));
-      list[i] = fitting[(now + step + fitting.length) % fitting.length];
+      const last = fitting.length - 1;
+      list[i] = fitting[step ? Math.max(0, Math.min(now + step, last)) : (now + 1) % (last + 1)];
       state.blocks = `${list}` === `${USUAL[+state.splits]}` ? "" : list.join("-");
       redraw();
     };
-    element.addEventListener("click", () => set(1));
+    element.addEventListener("click", () => set(0));
     element.addEventListener("keydown", (event) => {
       const { key } = /** @type {KeyboardEvent} */ (event);
-      const [up, down] = [["ArrowUp", "ArrowRight", "Enter", " "], ["ArrowDown", "ArrowLeft"]];
-      if (![...up, ...down].includes(key)) return;
+      const step = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, Enter: 0, " ": 0 }[key];
+      if (step === undefined) return;
       event.preventDefault();
-      set(up.includes(key) ? 1 : -1);
+      set(step);
     });
     return element;
   }
@@ -248,12 +249,12 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       `${(macs / 1e9).toFixed(1)} G MACs. ` + (paper
       ? `The paper reports ${paper.parameters} M` + (paper.macs ? ` and ${paper.macs} G` : "") +
         ` for ${paper.name}.`
-      : "The paper reports no such network."));
+      : "The paper does not report this network."));
   }
 
   const redraw = once(draw);
-  if (!Object.hasOwn(DESIGNS, state.design)) state.design = DEFAULTS.design;
-  if (!Object.hasOwn(MIXERS, state.mixer)) state.mixer = DEFAULTS.mixer;
+  state.design = known(DESIGNS, state.design, DEFAULTS.design);
+  state.mixer = known(MIXERS, state.mixer, DEFAULTS.mixer);
   /** @type {(key: string) => (to: string | number) => void} */
   const set = (key) => (to) => ((state[key] = to), redraw());
   const splits = slider("splits s", SPLITS, 4, (to) => ((state.blocks = ""), set("splits")(to)));
@@ -266,9 +267,11 @@ mount("bottleneck", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   const text = html("pre", { tabindex: 0, role: "group", "aria-label": "code that builds this network" });
   const copy = button("Copy the code", async () => {
     getSelection()?.selectAllChildren(text);
-    await navigator.clipboard?.writeText(code(state));
-    copy.textContent = "Copied";
+    const done = navigator.clipboard?.writeText(code(state)) ?? Promise.reject();
+    copy.textContent = await done.then(() => "Copied", () => "It is selected: press Ctrl+C");
+    setTimeout(() => (copy.textContent = "Copy the code"), 3000);
   });
+  copy.setAttribute("aria-live", "polite");
   controls.append(choice("design", DESIGNS, `${state.design}`, set("design")).element,
     choice("mixer", MIXERS, `${state.mixer}`, set("mixer")).element, blocks.element,
     splits.element, width.element, text, copy);

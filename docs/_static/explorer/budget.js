@@ -3,7 +3,7 @@
  *
  * All numbers come from `tbc_ref.cost`: a 3 × 3 layer on a 56 × 56 map, with 48 channels as SC.
  */
-import { choice, colour, count, list, mount, numbers, once, short, slider, svg } from "./shared.js";
+import { choice, colour, count, known, list, mount, numbers, once, short, slider, svg } from "./shared.js";
 
 /** @type {Record<string, [number, number, number, number][]>} B, channels, weights and MACs */
 const layers = (await numbers).budget;
@@ -59,8 +59,9 @@ mount("budget", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     const trails = Object.entries(layers).map(([lock, all]) => {
       const d = `M${all.map((layer) => place(layer).join(" ")).join("L")}`;
       const [x, y] = place(all[all.length - 1]);
-      const at = lock === "width" ? { x: x + 14, y: y + 4, "text-anchor": "start" }
-        : { x: x + (lock === "macs" ? 62 : 12), y: y - 12, "text-anchor": "end" };
+      const at = lock === "width" ? { x: x + 10, y: y + 17, "text-anchor": "start" }
+        : lock === "macs" ? { x: x - 12, y: y + 4, "text-anchor": "end" }
+        : { x: x + 12, y: y - 12, "text-anchor": "end" };
       return svg("g", { class: lock === state.lock ? "trail chosen" : "trail" },
         svg("path", { d }), svg("text", at, `same ${LOCKS[/** @type {"macs"} */ (lock)]}`));
     });
@@ -70,12 +71,12 @@ mount("budget", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       const label = layer[0] === 1 ? "SC" : chosen ? `B = ${layer[0]}` : `${layer[0]}`;
       return svg("g", chosen ? { class: "coloured", style: colour(0, 1) } : { class: "other" },
         svg("circle", { cx: x, cy: y, r: chosen ? 7 : 4 }),
-        svg("text", aside(x, y, chosen), label));
+        svg("text", aside(x, y, layer === trail[0], chosen), label));
     });
     plane.replaceChildren(
       ...ticks, ...rows, ...trails, ...dots,
-      svg("text", { x: 187, y: 295, "text-anchor": "middle" }, "weights"),
-      svg("text", { x: 0, y: 12 }, "MACs"),
+      svg("text", { x: 187, y: 295, "text-anchor": "middle" }, "weights (logarithmic)"),
+      svg("text", { x: 0, y: 12 }, "MACs (logarithmic)"),
     );
     const [, , weights, macs] = now;
     plane.setAttribute("aria-label", `${count(weights)} weights and ${short(macs)} MACs; SC has ` +
@@ -83,27 +84,31 @@ mount("budget", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     Object.assign(plane.dataset, { channels: now[1], weights, macs });
   }
 
-  /** Where the label of a point stands: left of a column of points, or below a row of them. */
-  function aside(/** @type {number} */ x, /** @type {number} */ y, /** @type {boolean} */ chosen) {
-    return state.lock === "weights" ? { x: x - 12, y: y + 4, "text-anchor": "end" }
-      : { x: x + 5, y: y + (chosen ? 36 : 20), "text-anchor": "middle" };
+  /** Where the label of a point stands, so that no line runs through it. */
+  function aside(
+    /** @type {number} */ x, /** @type {number} */ y, /** @type {boolean} */ standard,
+    /** @type {boolean} */ chosen,
+  ) {
+    if (standard) return { x: x + 4, y: y + 22, "text-anchor": "middle" };
+    if (state.lock === "weights") return { x: x - 12, y: y + 4, "text-anchor": "end" };
+    return { x, y: y + (chosen && state.lock === "macs" ? 24 : -12), "text-anchor": "middle" };
   }
 
   function explain(/** @type {[number, number, number, number]} */ [blocks, channels, weights, macs]) {
-    const wide = `${(channels / STANDARD).toFixed(2)} times as many`;
-    const fewer = `stores ${(WEIGHTS / weights).toFixed(1)} times fewer weights`;
-    const same = LOCKS[/** @type {"macs"} */ (state.lock)];
-    const ends = {
-      width: `${fewer}, and needs ${(MACS / macs).toFixed(1)} times fewer MACs`,
-      weights: `has ${channels} channels, ${wide}, and needs ${(macs / MACS).toFixed(1)} times the MACs`,
-      macs: `has ${channels} channels, ${wide}, and ${fewer}`,
-    };
+    const fewer = `stores ${times(WEIGHTS / weights)} fewer weights`;
+    const wider = `has ${channels} channels instead of ${STANDARD}, and`;
+    const tbc = `TBC with B = ${blocks}`;
     say(blocks === 1
       ? `SC has ${STANDARD} channels, stores ${count(WEIGHTS)} weights, and needs ${short(MACS)} MACs.`
-      : `With as many ${same} as SC, TBC with B = ${blocks} ${ends[/** @type {"macs"} */ (state.lock)]}.`);
+      : state.lock === "width"
+      ? `With ${STANDARD} channels as SC has, ${tbc} ${fewer} and needs ${times(MACS / macs)} fewer MACs.`
+      : state.lock === "weights"
+      ? `With as many weights as SC, ${tbc} ${wider} needs ${times(macs / MACS)} the MACs.`
+      : `With about as many MACs as SC, ${tbc} ${wider} ${fewer}.`);
   }
+  const times = (/** @type {number} */ ratio) => `${+ratio.toFixed(1)} times`;
 
-  if (!Object.hasOwn(LOCKS, state.lock)) state.lock = DEFAULTS.lock;
+  state.lock = known(LOCKS, state.lock, DEFAULTS.lock);
   const redraw = once(draw);
   const lock = choice("lock", LOCKS, `${state.lock}`, (to) => ((state.lock = to), redraw()));
   const blocks = slider("blocks B", BLOCKS, 1, (to) => ((state.blocks = to), redraw()));

@@ -4,12 +4,12 @@
  * Arrows laid end to end are the sum. Beside them, 200 draws show how much one block's gradient
  * scatters, and how much the mean of B blocks does.
  */
-import { button, choice, colour, list, mount, once, slider, svg } from "./shared.js";
+import { button, choice, colour, known, list, mount, once, slider, svg } from "./shared.js";
 
 /** @typedef {{x: number[], dy: number[], dw: number[]}} Draw the inputs and gradients of B blocks */
 
-const DEFAULTS = { blocks: 8, kind: "noisy", seed: 6 };
-const KINDS = { identical: "identical", independent: "independent", noisy: "alike, with noise" };
+const DEFAULTS = { blocks: 8, kind: "noisy", seed: 120 };
+const KINDS = { identical: "identical", independent: "unrelated", noisy: "alike, with noise" };
 const DRAWS = 200;
 const LEFT = 64; // of the arrows' zero line, and of the scatter's
 
@@ -23,8 +23,8 @@ const random = (seed) => () => {
 
 /**
  * One weight's gradients in B blocks: what each block's input and its output's gradient give.
- * @param {string} kind identical: copies of one block; independent: no common mean; noisy: a common
- *   mean, and noise
+ * @param {string} kind identical: copies of one block; independent: noise alone; noisy: a common
+ *   signal, and noise
  * @param {number} blocks B
  * @param {number} seed
  * @returns {Draw}
@@ -41,6 +41,9 @@ export function gradients(kind, blocks, seed) {
 
 /** The sum of a list. @type {(list: number[]) => number} */
 const sum = (list) => list.reduce((a, b) => a + b, 0);
+
+/** A number with one decimal, and a minus sign. @type {(value: number) => string} */
+const signed = (value) => value.toFixed(1).replace(/^-0\.0$/, "0.0").replace("-", "−");
 
 /** The standard deviation of a list. @type {(list: number[]) => number} */
 export function spread(list) {
@@ -64,13 +67,13 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     const ratio = spread(single) / spread(means);
     Object.assign(scatter.dataset, { single: spread(single), means: spread(means) });
     const root = Math.sqrt(blocks).toFixed(2);
-    const times = `${ratio.toFixed(2)} times less than one block`;
-    say(`The ${blocks} gradients add up to ${sum(dw).toFixed(1)}. ` + {
-      identical: "The blocks are copies, so their mean scatters as much as one block: nothing is averaged.",
-      independent: `Nothing is common to the blocks, so they cancel: their mean scatters ${times} ` +
-        `(√B = ${root}), but around zero.`,
-      noisy: `Their mean scatters ${times} (√B = ${root}), and around the same value: noise is averaged.`,
-    }[kind]);
+    const less = `${ratio.toFixed(2)} times less than a single block does (√B = ${root})`;
+    say(blocks === 1 ? "With one block there is nothing to add or to average." :
+      `The ${blocks} gradients add up to ${signed(sum(dw))}. ` + {
+        identical: "The blocks are copies, so their mean scatters as much as one: nothing is averaged.",
+        independent: `The blocks share no signal: they scatter around zero, and their mean too, ${less}.`,
+        noisy: `Their mean scatters around the same value, ${less}: the noise averages out.`,
+      }[kind]);
     save();
   }
 
@@ -97,10 +100,10 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       ...(dw.length > 8 ? [labels[0], labels[dw.length - 1]] : labels), ...steps,
       svg("path", { class: "sum", d: `M${zero} ${end + 6}h${at * unit}v18H${zero}z` }),
       svg("text", { x: 0, y: end + 20 }, "their sum, dW′"),
-      svg("text", { x: zero + Math.max(at, 0) * unit + 6, y: end + 20 }, at.toFixed(1)),
+      svg("text", { x: zero + Math.max(at, 0) * unit + 6, y: end + 20 }, signed(at)),
     );
     arrows.dataset.sum = `${at}`;
-    arrows.setAttribute("aria-label", `${dw.length} arrows, laid end to end, reach ${at.toFixed(1)}`);
+    arrows.setAttribute("aria-label", `${dw.length} arrows, laid end to end, reach ${signed(at)}`);
   }
 
   /** Draw two strips of dots: one block's gradient in each draw, and the mean of all blocks. */
@@ -120,6 +123,7 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       strip(means, 144, "mean of all blocks"),
       svg("text", { x: place(0), y: 262, "text-anchor": "middle" }, "0"),
       svg("text", { x: place(1), y: 262, "text-anchor": "middle" }, "1"),
+      svg("text", { x: 0, y: 284 }, "Bars: the mean, and the spread to both sides."),
     );
     scatter.setAttribute("aria-label", `Dots of ${DRAWS} draws: one block scatters by ` +
       `${spread(single).toFixed(2)}, the mean of all blocks by ${spread(means).toFixed(2)}`);
@@ -129,7 +133,7 @@ mount("gradient", DEFAULTS, ({ drawing, controls, state, say, save }) => {
   const change = (/** @type {"blocks" | "kind" | "seed"} */ key) =>
     (/** @type {number | string} */ to) => ((state[key] = to), redraw());
   const blocks = slider("blocks B", [1, 2, 4, 8, 16], +state.blocks, change("blocks"));
-  if (!Object.hasOwn(KINDS, state.kind)) state.kind = DEFAULTS.kind;
+  state.kind = known(KINDS, state.kind, DEFAULTS.kind);
   state.blocks = blocks.offer([1, 2, 4, 8, 16], +state.blocks);
   state.seed = Math.abs(Math.round(+state.seed)) % 1000;
   controls.append(

@@ -4,7 +4,7 @@
  * TBC has one filter for all four places, so an output depends on its photograph alone. GC has a
  * filter for each place, so an output depends on the place as well.
  */
-import { choice, html, mount, numbers, once, svg } from "./shared.js";
+import { choice, follow, html, mount, numbers, once, stopping, svg } from "./shared.js";
 
 const NAMES = ["cat", "cup", "astronaut", "rocket"];
 /** @type {Record<string, number[]>} the weights of each filter, row by row */
@@ -64,30 +64,25 @@ export function outputs(order, filter) {
 }
 
 mount("photographs", DEFAULTS, ({ drawing, controls, state, say, save }) => {
-  const order = [...new Set(`${state.order}`)].map(Number).filter((i) => i in NAMES);
-  if (order.length < NAMES.length) order.splice(0, order.length, 0, 1, 2, 3);
+  const known = /^(?!.*(.).*\1)[0-3]{4}$/.test(`${state.order}`); // each photograph once
+  const order = [...(known ? `${state.order}` : DEFAULTS.order)].map(Number);
   const filter = `${state.filter}`.split(".").map((one) => Math.round(+one));
   if (filter.length !== 9 || !filter.every((one) => Math.abs(one) <= MOST))
     filter.splice(0, filter.length, ...FILTERS["Sobel x"]);
   let chosen = -1; // the place of the photograph that waits for another to change places with
   let news = "";
 
-  const row = (/** @type {string} */ title) => {
+  const row = (/** @type {string} */ title, tag = "div") => {
     const canvases = order.map(() =>
       /** @type {HTMLCanvasElement} */ (html("canvas", { width: SIZE, height: SIZE, role: "img" })));
-    const cells = canvases.map((canvas) => html("div", { class: "cell" }, canvas, html("span")));
+    const cells = canvases.map((canvas) => html(tag, { class: "cell" }, canvas, html("span")));
     drawing.append(html("p", { class: "row" }, title), ...cells);
     return { canvases, cells };
   };
   drawing.replaceChildren();
-  const input = row("input: four channels");
+  const input = row("input: four channels", "button");
   const tied = row(`TBC, B = 4: one filter, ${tbc} weights`);
   const own = row(`GC, G = 4: a filter for each place, ${gc} weights`);
-  input.cells.forEach((cell) => {
-    cell.setAttribute("role", "button");
-    cell.setAttribute("tabindex", "0");
-  });
-
   /** Paint numbers in grey: zero is black for a filter without negative weights, else grey. */
   function paint(
     /** @type {HTMLCanvasElement} */ canvas, /** @type {ArrayLike<number>} */ values,
@@ -134,7 +129,7 @@ mount("photographs", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       text.textContent = `${filter[tap]}`.replace("-", "−");
     });
     presets.set(named());
-    say(news || `TBC gives every photograph the same filter, ${named()}. GC's filters belong to places.`);
+    say(news || `TBC applies ${named()} to every photograph. Each filter of GC stays at its place.`);
     [state.order, state.filter] = [order.join(""), filter.join(".")];
     save();
   }
@@ -145,7 +140,7 @@ mount("photographs", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     if (chosen < 0 || chosen === place) {
       chosen = chosen < 0 ? place : -1;
       const which = `the ${NAMES[order[place]]}`;
-      news = chosen < 0 ? "" : `Now press the photograph that ${which} is to change places with.`;
+      news = chosen < 0 ? "" : `Now press the photograph to swap with ${which}.`;
     } else swap(chosen, place);
     redraw();
   }
@@ -155,26 +150,30 @@ mount("photographs", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     chosen = -1;
     const [first, second] = [b, a].map((place) =>
       `the ${NAMES[order[place]]} gets ${Object.keys(FILTERS)[place]}`);
-    news = "TBC's outputs changed places with their photographs, and are the same as before. " +
+    news = "TBC's outputs moved along with their photographs and are otherwise unchanged. " +
       `GC's are new: now ${first}, and ${second}.`;
     redraw();
   }
 
   input.cells.forEach((cell, place) => {
-    cell.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") event.preventDefault(), press(place);
+    cell.setAttribute("type", "button");
+    cell.addEventListener("click", () => press(place));
+    cell.addEventListener("keydown", ({ key }) => {
+      if (key === "Escape" && chosen >= 0) press(chosen);
     });
-    cell.addEventListener("pointerdown", (event) => {
-      const drop = (/** @type {PointerEvent} */ up) => {
-        const below = document.elementFromPoint(up.clientX, up.clientY)?.closest(".cell");
+    // A drag ends on another photograph; what ends on the same one is a click.
+    cell.addEventListener("pointerdown", ({ button, pointerId }) => {
+      if (button) return;
+      const { signal, abort } = stopping();
+      cell.releasePointerCapture(pointerId);
+      addEventListener("pointercancel", (now) => now.pointerId === pointerId && abort(), { signal });
+      addEventListener("pointerup", (now) => {
+        if (now.pointerId !== pointerId) return;
+        abort();
+        const below = document.elementFromPoint(now.clientX, now.clientY)?.closest(".cell");
         const to = input.cells.indexOf(/** @type {HTMLElement} */ (below));
-        if (to === place) press(place);
-        else if (to >= 0) swap(place, to);
-      };
-      event.preventDefault();
-      cell.focus();
-      cell.releasePointerCapture(event.pointerId);
-      addEventListener("pointerup", drop, { once: true });
+        if (to >= 0 && to !== place) swap(place, to);
+      }, { signal });
     });
   });
 
@@ -187,27 +186,23 @@ mount("photographs", DEFAULTS, ({ drawing, controls, state, say, save }) => {
       svg("text", { x: x + 20, y: y + 26, "text-anchor": "middle" }));
     const change = (/** @type {number} */ to) => {
       filter[tap] = Math.max(-MOST, Math.min(MOST, Math.round(to)));
-      news = "";
+      [news, chosen] = ["", -1];
       redraw();
     };
     square.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 }[event.key];
+      const step = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, Home: -9, End: 9 }[event.key];
       if (step) event.preventDefault(), change(filter[tap] + step);
     });
     square.addEventListener("pointerdown", (event) => {
-      const [start, from] = [event.clientY, filter[tap]];
-      const drag = (/** @type {PointerEvent} */ now) => change(from + (start - now.clientY) / 15);
-      square.setPointerCapture(event.pointerId);
-      square.addEventListener("pointermove", drag);
-      const drop = () => square.removeEventListener("pointermove", drag);
-      square.addEventListener("lostpointercapture", drop, { once: true });
+      const from = filter[tap];
+      follow(event, (up) => change(from + up / 15));
     });
     return square;
   });
   const names = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, name]));
   const presets = choice("TBC's filter", names, "", (name) => {
     filter.splice(0, 9, ...FILTERS[name]);
-    news = "";
+    [news, chosen] = ["", -1];
     redraw();
   });
   const grid = svg("svg", { class: "filter", viewBox: "0 0 120 120", role: "group" }, ...squares);

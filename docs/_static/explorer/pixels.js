@@ -4,11 +4,11 @@
  * In channels-last memory the numbers of a block lie scattered, but evenly: a kernel with a dilation
  * of B reads them in place. The authors' fold must first copy them.
  */
-import { choice, colour, count, list, mount, once, slider, svg } from "./shared.js";
+import { choice, colour, count, known, list, mount, once, slider, svg } from "./shared.js";
 
 const [THIN, WIDTH, TAPS] = [2, 4, 3]; // channels of a block, pixels of the row, taps of the kernel
 const DEFAULTS = { layout: "last", blocks: 4, step: 2 };
-const LAYOUTS = { last: "channels-last", first: "contiguous" };
+const LAYOUTS = { last: "channels-last", first: "channels-first" };
 
 /**
  * Where the kernel reads at a step, in the memory that a form of TBC reads from.
@@ -101,14 +101,14 @@ mount("pixels", DEFAULTS, ({ drawing, controls, state, say, save }) => {
     say(what + (state.layout === "last"
       ? `Its taps lie ${blocks} thin pixels apart, so the dilated form reads them in place. The fold ` +
         `copies the image first: with 256 channels at 14 × 14 pixels, ${real} numbers, and as many back.`
-      : "In contiguous memory a block is one piece, so the fold is only another way to read it. Here the " +
-        "dilated form would have to copy."));
+      : "In channels-first memory a block is one piece, so the fold is only another way to read it. Here " +
+        "the dilated form would have to copy."));
     save();
   }
 
   const sizes = [2, 4];
   const steps = () => list((WIDTH - TAPS + 1) * +state.blocks, (i) => i + 1);
-  if (!Object.hasOwn(LAYOUTS, state.layout)) state.layout = DEFAULTS.layout;
+  state.layout = known(LAYOUTS, state.layout, DEFAULTS.layout);
   const [redraw, move] = [once(draw), once(step)];
   const layout = choice("the network's memory is", LAYOUTS, `${state.layout}`, (to) =>
     ((state.layout = to), redraw()));

@@ -86,7 +86,8 @@ export function short(/** @type {number} */ n) {
  */
 export function slider(label, values, value, moved) {
   const input = /** @type {HTMLInputElement} */ (html("input", { type: "range", min: 0, step: 1 }));
-  const shown = html("output");
+  // Not an output: the label would name it in the place of the input.
+  const shown = html("span", { class: "value", "aria-hidden": "true" });
   const tell = () => {
     shown.textContent = `${values[+input.value]}`;
     input.setAttribute("aria-valuetext", `${values[+input.value]}`);
@@ -138,6 +139,32 @@ export function button(label, pressed) {
   const element = html("button", { type: "button" }, label);
   element.addEventListener("click", pressed);
   return element;
+}
+
+/** A choice if it is among the options, else the usual one. */
+export const known = (
+  /** @type {object} */ options, /** @type {string | number} */ value, /** @type {string} */ usual,
+) => (Object.hasOwn(options, value) ? `${value}` : usual);
+
+/**
+ * Follow the pointer that was pressed, until it is released.
+ * @param {PointerEvent} event
+ * @param {(up: number) => void} moved called with how many pixels it moved up
+ */
+export function follow({ currentTarget, pointerId, clientY }, moved) {
+  const part = /** @type {Element} */ (currentTarget);
+  const { signal, abort } = stopping();
+  const own = (/** @type {(now: PointerEvent) => void} */ act) =>
+    (/** @type {any} */ now) => now.pointerId === pointerId && act(now);
+  part.setPointerCapture(pointerId);
+  part.addEventListener("pointermove", own((now) => moved(clientY - now.clientY)), { signal });
+  part.addEventListener("lostpointercapture", own(abort), { signal });
+}
+
+/** A signal that ends listeners, and the function that gives it. */
+export function stopping() {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort() };
 }
 
 /**
@@ -193,7 +220,7 @@ function given(name, defaults) {
   for (const [key, usual] of Object.entries(defaults)) {
     const text = query.get(`${name}.${key}`);
     const value = typeof usual === "number" && text ? Number(text) : text;
-    if (value !== null && value !== "" && !Number.isNaN(value)) state[key] = value;
+    if (typeof value === "string" ? value : Number.isFinite(value)) state[key] = value ?? usual;
   }
   return state;
 }

@@ -4,7 +4,7 @@
  * The layer is a 1 × 1 convolution at one pixel, so a line is a weight. Values lie between 0 and 1:
  * the thicker a line and the larger a square, the larger its weight.
  */
-import { choice, colour, count, html, list, mount, numbers, once, slider, svg } from "./shared.js";
+import { choice, colour, count, follow, html, list, mount, numbers, once, slider, svg } from "./shared.js";
 
 /** @typedef {{input: number, output: number}} Wire */
 /** @typedef {{wire: SVGElement, cells: SVGElement, square: SVGElement}} Marks of one stored weight */
@@ -89,6 +89,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     [parts, thin, fan] = [groups * blocks, cIn / (groups * blocks), cOut / (groups * blocks)];
     stored = wires(cIn, cOut, groups, blocks);
     marks = stored.map(marksOf);
+    redrawn.clear();
     bars = list(cOut, (i) =>
       svg("rect", { class: "bar", x: RIGHT + 8, y: height(i, cOut) - 3, height: 6 }));
     const inputs = list(cIn, (i) => {
@@ -173,24 +174,30 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     marks.forEach(({ square }, i) => square.setAttribute("tabindex", i === weight ? "0" : "-1"));
   }
 
+  /** What the layer is called with its groups and blocks. */
+  function operator() {
+    if (state.kind === "fc") return +state.blocks > 1 ? "TFC" : "FC";
+    return +state.blocks > 1 ? (+state.groups > 1 ? "TGC" : "TBC") : +state.groups > 1 ? "GC" : "SC";
+  }
+
   /** Put into words and numbers what is drawn. */
   function explain() {
     const lit = +state.lit;
-    const operator = state.kind === "fc" ? (blocks > 1 ? "TFC" : "FC")
-      : parts === 1 ? "SC" : groups === 1 ? "TBC" : blocks === 1 ? "GC" : "TGC";
     const [weights, macs] = costs[`${cIn},${cOut}`][`${groups},${blocks}`];
     const [full] = costs[`${cIn},${cOut}`]["1,1"];
-    const joins = stored[lit].map(({ input, output }) => `input ${input + 1} with output ${output + 1}`);
-    const pairs = joins.join(", ").replace(/, (?!.*, )/, " and ");
+    const [one, all] = state.kind === "fc" ? ["feature", "features"] : ["input", "channels"];
+    const joins = stored[lit].map(({ input, output }) => `${one} ${input + 1} with output ${output + 1}`);
+    const more = joins.length > 4 ? joins.splice(2, Infinity, `${joins.length - 2} more pairs`) : [];
+    const pairs = joins.join(", ").replace(/, (?!.*, )/, more.length ? ", and " : " and ");
     const which = `Weight ${(lit % thin) + 1} of filter ${filter(lit) + 1} is ${values[lit].toFixed(2)}`;
-    const sizes = `${cIn} ${state.kind === "fc" ? "features" : "channels"} to ${cOut}`;
-    wiring.setAttribute("aria-label", `${operator} from ${sizes}; a stored weight joins ${pairs}`);
+    wiring.setAttribute("aria-label", `${operator()} from ${cIn} ${all} to ${cOut}; a weight joins ${pairs}`);
     matrix.setAttribute("aria-label", `Matrix of ${cOut} × ${cIn} cells with ${parts} filled blocks`);
-    say(small
-      ? `B = ${blocks}: ${count(weights)} weights are stored instead of ${count(full)}, for ` +
-        `${count(macs)} multiplications instead of ${count(full)}.`
-      : `${operator} stores ${count(weights)} weights; SC stores ${count(full)}. ` +
-        `${which}: it joins ${pairs}.`);
+    const words = `${count(weights)} weight${weights > 1 ? "s" : ""}`;
+    const each = small || state.kind === "fc" ? "" : " at each pixel";
+    const instead = parts > 1 ? ` instead of ${count(full)}` : "";
+    const costly = `${words}${instead}, and ${count(macs)} multiplications${each}${instead}`;
+    say(small ? `B = ${blocks}${parts === 1 ? " is a standard convolution" : ""}: ${costly}.`
+      : `${operator()}: ${costly}. ${which}: it joins ${pairs}.`);
     const divided = (/** @type {number} */ n) => (parts > 1 ? `${n}/${parts}` : `${n}`);
     const line = (/** @type {string} */ text, /** @type {number} */ result) =>
       html("span", {}, `${text} = `, html("b", {}, count(result)));
@@ -204,6 +211,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
 
   /** Give a stored weight a value between 0 and 1. */
   function change(/** @type {number} */ weight, /** @type {number} */ to) {
+    if (!stored[weight]) return; // it was held while the layer became smaller
     values[weight] = Math.round(100 * Math.min(Math.max(to, 0), 1)) / 100;
     const others = `${state.weights}`.split(".").filter((one) => one && !one.startsWith(`${weight}-`));
     state.weights = [...others, `${weight}-${Math.round(100 * values[weight])}`].join(".");
@@ -224,8 +232,7 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
     state.out = sliders.out.offer(channels, +state.out);
     state.groups = sliders.groups.offer(state.kind === "fc" ? [1] : all.filter(divide), +state.groups);
     state.blocks = sliders.blocks.offer(all.filter((n) => divide(n * +state.groups)), +state.blocks);
-    const now = [state.groups, state.blocks, state.kind].join();
-    presets.set(Object.keys(PRESETS).find((name) => PRESETS[name].join() === now) ?? "");
+    presets.set(operator());
     save();
   }
   const sliding = (/** @type {string} */ label, /** @type {keyof typeof DEFAULTS} */ key) =>
@@ -238,34 +245,29 @@ mount("wiring", DEFAULTS, ({ drawing, controls, state, say, save, small }) => {
   };
   const names = Object.fromEntries(Object.keys(PRESETS).map((name) => [name, name]));
   const presets = choice("operator", names, "", (name) => {
-    [state.groups, state.blocks, state.kind] = PRESETS[name];
-    [state.in, state.out] = [state.in, state.out].map((n) => (+n % 4 ? 8 : n)); // for G·B
+    const [G, B, kind] = PRESETS[name];
+    Object.assign(state, { groups: G, blocks: B, kind });
+    [state.in, state.out] = [state.in, state.out].map((n) => (+n % (G * B) ? 8 : n));
     settle();
     redraw();
   });
   const offered = small ? [sliders.blocks] : [presets, ...Object.values(sliders)];
   controls.append(...offered.map(({ element }) => element));
 
-  let held = -1;
   const weightAt = (/** @type {Event} */ event) => {
     const mark = /** @type {Element} */ (event.target).closest("[data-weight]");
     return mark ? Number(mark.getAttribute("data-weight")) : -1;
   };
   for (const kind of ["pointerover", "focusin"])
     drawing.addEventListener(kind, (event) => {
-      if (weightAt(event) >= 0 && held < 0) light(weightAt(event)), explain();
+      if (weightAt(event) >= 0) light(weightAt(event)), explain(), save();
     });
   squares.addEventListener("pointerdown", (event) => {
     if (weightAt(event) < 0) return;
-    light((held = weightAt(event)));
-    const [start, from] = [event.clientY, values[held]];
-    const drag = (/** @type {PointerEvent} */ now) => change(held, from + (start - now.clientY) / 80);
-    squares.setPointerCapture(event.pointerId);
-    squares.addEventListener("pointermove", drag);
-    squares.addEventListener("lostpointercapture", () => {
-      squares.removeEventListener("pointermove", drag);
-      held = -1;
-    }, { once: true });
+    const weight = weightAt(event);
+    const from = values[weight];
+    light(weight);
+    follow(event, (up) => change(weight, from + up / 80));
   });
   squares.addEventListener("keydown", (event) => {
     const lit = +state.lit;
