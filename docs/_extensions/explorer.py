@@ -84,10 +84,9 @@ def bottleneck() -> dict[str, Any]:
 
 
 class View(SphinxDirective):
-    """A figure of the explorer, with its caption as content; `:small:` is for the first page."""
+    """A figure of the explorer; `:small:` is for the first page."""
 
     required_arguments = 1
-    has_content = True
     option_spec: ClassVar[dict[str, Any]] = {"small": directives.flag}
 
     def run(self) -> list[nodes.Node]:
@@ -98,19 +97,14 @@ class View(SphinxDirective):
         picture = DOCS / "_pictures" / f"{name}{'-small' if small else ''}.html"
         self.env.note_dependency(str(picture))
         drawing, _, sentence = picture.read_text().partition("\n<!-- says -->\n")
-        start = (
+        figure = (
             f'<figure class="view" aria-label="{name}" data-view="{name}" '
             f"{'data-small' if small else f'id=view-{name}'}>"
             f'<div class="drawing">{drawing}</div><div class="controls"></div>'
-            f'<p class="says" aria-live="polite">{sentence.strip()}</p>'
+            f'<p class="says" aria-live="polite">{sentence.strip()}</p></figure>'
+            f'<script type="module" src="{up}_static/explorer/{name}.js"></script>'
         )
-        end = f'</figure><script type="module" src="{up}_static/explorer/{name}.js"></script>'
-        caption = []
-        if self.content:
-            body = nodes.Element()
-            self.state.nested_parse(self.content, self.content_offset, body)
-            caption = [raw("<figcaption>"), *body.children, raw("</figcaption>")]
-        return [raw(start), *caption, raw(end)]
+        return [nodes.raw("", figure, format="html")]
 
 
 class Shown(ReferenceRole):
@@ -122,11 +116,6 @@ class Shown(ReferenceRole):
         view = self.target.partition(".")[0]
         address = f"{up}explorer.html?{self.target}#view-{view}"
         return [nodes.reference("", self.title, refuri=address, internal=True)], []
-
-
-def raw(text: str) -> nodes.raw:
-    """HTML as it stands."""
-    return nodes.raw("", text, format="html")
 
 
 def shortened(text: str) -> str:
@@ -143,7 +132,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     written = {"explorer.json": json.dumps(numbers(), separators=(",", ":"))}
     for path in (*source.glob("*.js"), *source.glob("*.css")):
         written[path.name] = shortened(path.read_text())
-    written["explorer.css"] = re.sub(r"([:;,]) |;(?=\s*})", r"\1", written["explorer.css"])
+    written["explorer.css"] = re.sub(r"([:;,{}])\s+", r"\1", written["explorer.css"])
     for name, text in written.items():
         temporary = folder / f"{name}.part"
         temporary.write_text(text)
