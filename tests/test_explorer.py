@@ -1,6 +1,5 @@
 """All views of the explorer: they stand without JavaScript, and work for every hand and eye."""
 
-import importlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Locator
 
+from docs.views import pictures
 from tests.explorer import VIEWS, settle, view
 from tests.site import BUILT, KILOBYTE, NEEDS_SITE, visit
 
@@ -222,7 +222,7 @@ def test_pictures_stand_without_javascript_and_are_what_the_modules_draw(
         assert box["height"] > 150
         assert box["width"] > 300
     context.close()
-    drawn = dict(importlib.import_module("docs.views").pictures(browser))
+    drawn = dict(pictures(browser))
     assert {Path(name).stem for name in drawn} == {*VIEWS, "wiring-small"}
     for name, text in drawn.items():
         stored = (DOCS / "_pictures" / name).read_text()
