@@ -72,11 +72,11 @@ def pictures(browser: Browser) -> Iterator[tuple[str, str]]:
         drawn.wait_for(state="attached")
         page.wait_for_timeout(200)  # two frames, and the decoding of photographs
         drawing, sentence = drawn.evaluate(STANDING)
-        yield f"{name}.html", f"{shortened(drawing)}\n<!-- says -->\n{sentence}\n"
+        yield f"{name}.html", f"{in_tenths(drawing)}\n<!-- says -->\n{sentence}\n"
         page.close()
 
 
-def shortened(text: str) -> str:
+def in_tenths(text: str) -> str:
     """Round the numbers of attributes that are finer than a tenth of a pixel."""
 
     def rounded(attribute: re.Match[str]) -> str:

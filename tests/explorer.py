@@ -69,6 +69,24 @@ def slide(figure: Locator, label: str, value: int) -> None:
     assert slider.get_attribute("aria-valuetext") == f"{value}"
 
 
+def swipe(figure: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Move a finger."""
+    session = figure.page.context.new_cdp_session(figure.page)
+    for step in range(11):
+        x, y = (a + (b - a) * step / 10 for a, b in zip(start, end, strict=True))
+        kind = "touchMove" if step else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def middle(part: Locator) -> tuple[float, float]:
+    """The middle of an element, on the screen."""
+    part.scroll_into_view_if_needed()
+    box = part.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def measured(figure: Locator) -> list[float]:
     """Milliseconds between frames while the mouse drags each slider of a view, in a second each."""
     page = figure.page

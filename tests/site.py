@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 from rich.console import Console
 from rich.table import Table
@@ -107,6 +108,21 @@ def visit(browser: Browser, address: str, *, settled: bool = False) -> Iterator[
     seen.page.goto(address, wait_until="networkidle" if settled else "load")
     yield seen
     context.close()
+
+
+def serious(page: Page, part: str | None = None) -> list[tuple[str, int, str]]:
+    """The rules of axe that a page breaks badly, how often, and the first element that does.
+
+    Args:
+        page: the page.
+        part: CSS selector of the part to look at; by default the whole page.
+    """
+    found = Axe().run(page, context=part).response["violations"]
+    return [
+        (one["id"], len(one["nodes"]), one["nodes"][0]["html"][:200])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 def _complain(seen: Visit, kind: str, text: str) -> None:

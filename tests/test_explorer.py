@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Locator
 
 from docs.views import pictures
 from tests.explorer import VIEWS, settle, view
-from tests.site import BUILT, KILOBYTE, NEEDS_SITE, visit
+from tests.site import BUILT, KILOBYTE, NEEDS_SITE, serious, visit
 
 pytestmark = NEEDS_SITE
 DOCS = Path(__file__).parent.parent / "docs"
@@ -58,12 +57,7 @@ def test_every_state_is_accessible_and_fits(
             settle(figure.page)
             for theme in ("light", "dark"):
                 figure.page.emulate_media(color_scheme=theme)
-                found = Axe().run(figure.page, context=f"figure[data-view={name}]").response
-                bad = [
-                    (one["id"], one["nodes"][0]["html"][:200])
-                    for one in found["violations"]
-                    if one["impact"] in ("serious", "critical")
-                ]
+                bad = serious(figure.page, f"figure[data-view={name}]")
                 assert bad == [], (state, theme)
             wide = figure.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= size["width"], state

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from playwright.sync_api import Browser, Locator
 
 import tbc_ref
-from tests.explorer import settle, view
+from tests.explorer import middle, settle, swipe, view
 from tests.site import NEEDS_SITE
 
 pytestmark = NEEDS_SITE
@@ -50,24 +50,6 @@ def test_convolutions_are_those_of_the_reference(browser: Browser, home: str) ->
         # The reference adds up in another order.
         assert_allclose(np.reshape(outputs[0], tbc.shape), tbc, atol=1e-12)
         assert_allclose(np.reshape(outputs[1], gc.shape), gc, atol=1e-12)
-
-
-def swipe(figure: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Move a finger."""
-    session = figure.page.context.new_cdp_session(figure.page)
-    for step in range(11):
-        x, y = (a + (b - a) * step / 10 for a, b in zip(start, end, strict=True))
-        kind = "touchMove" if step else "touchStart"
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-
-def middle(part: Locator) -> tuple[float, float]:
-    """The middle of an element, on the screen."""
-    part.scroll_into_view_if_needed()
-    box = part.bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 @pytest.mark.parametrize("by", ["mouse", "drag", "keyboard", "touch", "swipe"])
@@ -137,10 +119,7 @@ def test_a_weight_changes_every_output_of_tbc_and_none_of_gc(browser: Browser, h
         settle(figure.page)
         pressed = painted(figure)
         assert square.get_attribute("aria-valuenow") == "1"
-        square.scroll_into_view_if_needed()
-        box = square.bounding_box()
-        assert box is not None
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        x, y = middle(square)
         figure.page.mouse.move(x, y)
         figure.page.mouse.down()
         figure.page.mouse.move(x, y - 30, steps=4)

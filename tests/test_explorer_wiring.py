@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator
 
 import tbc_ref
 from tbc_ref import cost
-from tests.explorer import settle, slide, view
+from tests.explorer import middle, settle, slide, swipe, view
 from tests.site import NEEDS_SITE, visit
 
 pytestmark = NEEDS_SITE
@@ -127,17 +127,9 @@ def test_dragging_a_stored_weight_changes_its_wires_and_cells_alone(
             cells.get_attribute("d"),
             figure.locator(".wiring").get_attribute("data-outputs"),
         )
-        square.scroll_into_view_if_needed()
-        box = square.bounding_box()
-        assert box is not None
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        x, y = middle(square)
         if touch:
-            session = figure.page.context.new_cdp_session(figure.page)
-            moves = [("touchStart", 0), *(("touchMove", down) for down in range(10, 100, 10))]
-            for kind, down in moves:
-                point = {"x": x, "y": y + down}
-                session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
-            session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            swipe(figure, (x, y), (x, y + 90))
         else:
             figure.page.mouse.move(x, y)
             figure.page.mouse.down()

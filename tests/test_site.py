@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from tests.site import BUILT, KILOBYTE, NEEDS_SITE, pages, visit
+from tests.site import BUILT, KILOBYTE, NEEDS_SITE, pages, serious, visit
 
 pytestmark = NEEDS_SITE
 PAGES = pages() if BUILT.exists() else []
@@ -58,16 +57,6 @@ def test_a_page_loads_fits_and_is_accessible(browser: Browser, home: str, page: 
             problems[f"too wide at {width}"] = shown.evaluate(TOO_WIDE)
         problems["axe at 390"] = serious(shown)
         assert {kind: found for kind, found in problems.items() if found} == {}
-
-
-def serious(page: Page) -> list[tuple[str, int, str]]:
-    """The rules of axe that a page breaks badly, how often, and the first element that does."""
-    found = Axe().run(page).response["violations"]
-    return [
-        (one["id"], len(one["nodes"]), one["nodes"][0]["html"][:200])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_every_internal_link_and_anchor_leads_somewhere() -> None:

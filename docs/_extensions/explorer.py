@@ -17,6 +17,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole, SphinxDirective
 
+from tbc_models.files import write_text
 from tbc_models.networks.bottleneck import BLOCKS
 from tbc_models.paper.reported import TABLES
 from tbc_ref import cost
@@ -134,9 +135,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         written[path.name] = shortened(path.read_text())
     written["explorer.css"] = re.sub(r"([:;,{}])\s+", r"\1", written["explorer.css"])
     for name, text in written.items():
-        temporary = folder / f"{name}.part"
-        temporary.write_text(text)
-        temporary.replace(folder / name)
+        write_text(folder / name, text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
